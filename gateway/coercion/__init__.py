@@ -1,0 +1,1 @@
+"""Coercion rules: parsed once into types, applied to identifiers, answers and instances."""

@@ -1,0 +1,1 @@
+"""The leading archive as a source: batched look-ups, circuit breaker."""

@@ -1,0 +1,32 @@
+"""Every metric of the gateway, on one page (Prometheus naming: base units, bounded label sets).
+
+A label never carries a UID, a patient's data or a title a peer made up: unknown callers count as ``unknown``.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY = CollectorRegistry()
+
+_PREFIX = "dicom_gateway_"
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+def _counter(name: str, text: str, *labels: str) -> Counter:
+    return Counter(_PREFIX + name, text, labels, registry=REGISTRY)
+
+
+def _gauge(name: str, text: str, *labels: str) -> Gauge:
+    return Gauge(_PREFIX + name, text, labels, registry=REGISTRY)
+
+
+def _seconds(name: str, text: str, *labels: str) -> Histogram:
+    return Histogram(_PREFIX + name, text, labels, registry=REGISTRY, buckets=_SECONDS)
+
+
+ASSOCIATIONS = _gauge("associations_active", "Associations open now, by who requested them.", "role")
+ASSOCIATIONS_ACCEPTED = _counter("associations_accepted_total", "Associations accepted, by configured peer.", "peer")
+ASSOCIATIONS_REJECTED = _counter("associations_rejected_total", "Associations rejected, by reason.", "reason")
+REQUESTS = _counter("dimse_requests_total", "DIMSE requests served, by service and status class.", "service", "status")
+REQUEST_SECONDS = _seconds("dimse_request_duration_seconds", "Time from request to final response.", "service")

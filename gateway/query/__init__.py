@@ -1,0 +1,1 @@
+"""Queries: ports, the effective view, the cache."""

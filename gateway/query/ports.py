@@ -1,0 +1,61 @@
+"""The one small interface that everything in front of an archive wraps: a source answers ``find``.
+
+The local archive, the leading archive, the cache, the effective view and the rules are all query sources; a chain of
+them is built in ``gateway.daemon``. A source either ends its iterator normally, which means *these were all answers*
+(the peer said 0000H), or raises. A failed, cancelled or shortened query never ends normally.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gateway.dicom.attributes import Attributes
+from gateway.dicom.caller import Caller
+from gateway.dicom.identifier import Query
+
+
+def never() -> bool:
+    """A cancel signal that is never given."""
+    return False
+
+
+@dataclass(frozen=True)
+class Request:
+    """A query together with who asks and whether they still want the answer.
+
+    Attributes:
+        cancelled: polled between answers; true after C-CANCEL or when the association is gone.
+    """
+
+    query: Query
+    caller: Caller
+    cancelled: Callable[[], bool] = field(default=never, compare=False)
+
+
+class QuerySource(Protocol):
+    """Answers C-FIND queries."""
+
+    def find(self, request: Request) -> Iterator[Attributes]:
+        """Yield the entities that match.
+
+        Each answer has at least the keys of the query that the source knows a value for, and every unique key of the
+        query's level and above; a source may return more attributes than were asked for.
+
+        Raises:
+            Cancelled: ``request.cancelled()`` became true.
+            UpstreamError: the archive behind this source did not answer completely.
+            Refused: the query cannot be answered as asked.
+        """
+
+
+class StudyAttributesSource(Protocol):
+    """Looks up patient and study attributes by Study Instance UID, many at a time."""
+
+    def studies(self, uids: Sequence[str], caller: Caller) -> dict[str, Attributes]:
+        """The attributes of the studies this source knows; a UID it does not know is not among the keys.
+
+        Raises:
+            UpstreamError: the source could not tell. Nothing is returned for any of them then.
+        """

@@ -1,0 +1,1 @@
+"""Retrieves: from an identifier to a plan, from a plan to C-STORE sub-operations."""
