@@ -132,23 +132,27 @@ SERIES_ATTRIBUTES = _tags(
 )
 """The General Series and General Equipment Modules (PS3.3 C.7.3.1, C.7.5.1), always the local instances' own."""
 
-COMPUTED_ATTRIBUTES = _tags(
-    """NumberOfPatientRelatedStudies NumberOfPatientRelatedSeries NumberOfPatientRelatedInstances
-    NumberOfStudyRelatedSeries NumberOfStudyRelatedInstances NumberOfSeriesRelatedInstances
-    ModalitiesInStudy SOPClassesInStudy AnatomicRegionsInStudyCodeSequence"""
-)
+COMPUTED_BY_LEVEL = {
+    Level.PATIENT: _tags("NumberOfPatientRelatedStudies NumberOfPatientRelatedSeries NumberOfPatientRelatedInstances"),
+    Level.STUDY: _tags(
+        """NumberOfStudyRelatedSeries NumberOfStudyRelatedInstances ModalitiesInStudy SOPClassesInStudy
+        AnatomicRegionsInStudyCodeSequence"""
+    ),
+    Level.SERIES: _tags("NumberOfSeriesRelatedInstances"),
+}
+COMPUTED_ATTRIBUTES = frozenset().union(*COMPUTED_BY_LEVEL.values())
 """Attributes an archive computes from the entities below; counts are returned, never matched (PS3.4 C.3.4)."""
 
 LEADING_ATTRIBUTES = PATIENT_ATTRIBUTES | STUDY_ATTRIBUTES
 """What the leading archive's answer replaces in a local study: these and nothing else."""
 
+_BY_LEVEL = (
+    (Level.PATIENT, PATIENT_ATTRIBUTES | COMPUTED_BY_LEVEL[Level.PATIENT]),
+    (Level.STUDY, STUDY_ATTRIBUTES | COMPUTED_BY_LEVEL[Level.STUDY]),
+    (Level.SERIES, SERIES_ATTRIBUTES | COMPUTED_BY_LEVEL[Level.SERIES]),
+)
+
 
 def level_of(tag: int) -> Level:
     """The level an attribute belongs to; what is of no higher module belongs to the instance."""
-    if tag in PATIENT_ATTRIBUTES or (tag >> 4 == tags.NumberOfPatientRelatedStudies >> 4 and tag & 0xF <= 4):
-        return Level.PATIENT
-    if tag in STUDY_ATTRIBUTES or (tag in COMPUTED_ATTRIBUTES and tag != tags.NumberOfSeriesRelatedInstances):
-        return Level.STUDY
-    if tag in SERIES_ATTRIBUTES or tag == tags.NumberOfSeriesRelatedInstances:
-        return Level.SERIES
-    return Level.IMAGE
+    return next((level for level, members in _BY_LEVEL if tag in members), Level.IMAGE)
