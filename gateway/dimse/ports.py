@@ -64,6 +64,9 @@ class Originator:
 class StoreChannel(Protocol):
     """An association on which C-STORE requests can be sent: to a move destination, or back to a C-GET requestor."""
 
+    def accepts(self, sop_class_uid: str, transfer_syntax_uid: str) -> bool:
+        """Whether a presentation context was accepted for this pair, so that it is worth transcoding to."""
+
     def store(self, outgoing: Outgoing, originator: Originator | None = None) -> int:
         """Send one instance and return the status of the response.
 
@@ -71,6 +74,8 @@ class StoreChannel(Protocol):
 
         Raises:
             UpstreamError: the association broke.
+            BadInstance: its file is missing or shorter than it should be; the association is still usable, unless
+                bytes of it were already sent, which is the case above.
         """
 
 
