@@ -140,3 +140,52 @@ class Receiver(Protocol):
             Refused: this instance or this caller is not accepted.
             StorageError: the disk is full or failing.
         """
+
+
+@dataclass(frozen=True)
+class ActionRequest:
+    """An N-ACTION request (PS3.7 10.1.4): do something to an instance the SCP manages."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    action_type: int
+    information: Attributes
+
+
+@dataclass(frozen=True)
+class EventReport:
+    """An N-EVENT-REPORT request (PS3.7 10.1.1): something became of an instance the SCP manages."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    event_type: int
+    information: Attributes
+
+
+class EventChannel(Protocol):
+    """An association on which N-EVENT-REPORT requests can be sent by us as SCP of the service."""
+
+    def report(self, event: EventReport) -> int:
+        """Send one event and return the status of the response.
+
+        Raises:
+            UpstreamError: no response came: the association ended, or the peer was silent too long.
+        """
+
+
+AfterAction = Callable[[EventChannel], None]
+"""What is left to do on the requestor's association once the N-ACTION response has been sent."""
+
+
+class ActionHandler(Protocol):
+    """Answers N-ACTION. The response is sent when the handler returns, so what it promises must be durable by then."""
+
+    def __call__(self, request: ActionRequest, caller: Caller) -> AfterAction | None:
+        """Take the request; raise a GatewayError to answer with its status."""
+
+
+class EventHandler(Protocol):
+    """Answers N-EVENT-REPORT, on an association of the peer's (SCP role 1 proposed by it) or on one of ours."""
+
+    def __call__(self, event: EventReport, caller: Caller) -> None:
+        """Take the event; raise a GatewayError to answer with its status."""
