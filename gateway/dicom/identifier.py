@@ -7,7 +7,7 @@ is wrong in words for (0000,0902) Error Comment; the answer is then A900H.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import cached_property
 
 from gateway.dicom import tags
@@ -49,6 +49,8 @@ class Negotiated:
     combined_datetime: bool = False
     fuzzy: bool = False
     timezone: bool = False
+    empty_value: bool = False
+    multiple_value: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ class Query:
     @cached_property
     def canonical(self) -> bytes:
         """The identifier in one spelling: equal queries have equal bytes, return keys included."""
-        flags = [self.negotiated.relational, self.negotiated.combined_datetime, self.negotiated.fuzzy]
-        head = f"{self.model.name}/{self.level.name}/{''.join(str(int(flag)) for flag in flags)}\0"
+        flags = "".join(str(int(flag)) for flag in astuple(self.negotiated))
+        head = f"{self.model.name}/{self.level.name}/{flags}\0"
         return head.encode() + self.keys.encode(implicit=False)
 
 
