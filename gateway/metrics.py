@@ -30,3 +30,10 @@ ASSOCIATIONS_ACCEPTED = _counter("associations_accepted_total", "Associations ac
 ASSOCIATIONS_REJECTED = _counter("associations_rejected_total", "Associations rejected, by reason.", "reason")
 REQUESTS = _counter("dimse_requests_total", "DIMSE requests served, by service and status class.", "service", "status")
 REQUEST_SECONDS = _seconds("dimse_request_duration_seconds", "Time from request to final response.", "service")
+
+SUBOPERATIONS = _counter(
+    "suboperations_total", "C-STORE sub-operations of C-MOVE and C-GET, by how each ended.", "service", "outcome"
+)
+DESTINATION_FAILURES = _counter(
+    "destination_failures_total", "Associations to a move destination that failed or broke.", "peer", "kind"
+)

@@ -1,0 +1,81 @@
+"""A courier carries parcels to one destination, over one association at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.dimse.ports import Originator, Peer
+from gateway.errors import UpstreamError
+from gateway.logs import get_logger
+from gateway.metrics import DESTINATION_FAILURES
+from gateway.retrieve.contexts import proposals
+from gateway.retrieve.delivery import Parcel, deliver
+from gateway.retrieve.ports import Connect, Pair, StoreAssociation
+
+_log = get_logger("retrieve")
+
+
+class Courier:
+    """Sends parcels one after another.
+
+    The association is opened with the first parcel, and opened anew with other contexts when a parcel needs one that
+    was not proposed. An association that breaks is replaced once, and the parcel in hand sent again; a destination
+    that took it twice sees the same instance twice, which the Storage Service allows.
+
+    Args:
+        contexts: the proposals for each association, as planned.
+    """
+
+    def __init__(
+        self, connect: Connect, peer: Peer, originator: Originator | None, contexts: Sequence[Sequence[Pair]]
+    ) -> None:
+        self._connect = connect
+        self._peer = peer
+        self._originator = originator
+        self._contexts = {pair: tuple(proposed) for proposed in contexts for pair in proposed}
+        self._proposed: tuple[Pair, ...] = ()
+        self._association: StoreAssociation | None = None
+        self._reconnects = 1
+        self._aborted = False
+
+    def send(self, parcel: Parcel) -> int:
+        """Send one parcel and return the status its sub-operation ended with.
+
+        Raises:
+            UpstreamError: the destination cannot be reached, or its association broke for the second time.
+        """
+        while True:
+            try:
+                association = self._cover(parcel.pair)
+                return deliver(parcel, association, self._originator)
+            except UpstreamError as problem:
+                DESTINATION_FAILURES.labels(self._peer.name, problem.kind.value).inc()
+                _log.warning(
+                    "destination failed", peer=self._peer.name, kind=problem.kind.value, reason=problem.message
+                )
+                established, self._association = self._association is not None, None
+                if not established or not self._reconnects or self._aborted:
+                    raise
+                self._reconnects -= 1
+
+    def _cover(self, pair: Pair) -> StoreAssociation:
+        """An association on which a context for this pair was proposed."""
+        if self._association is not None and pair in self._proposed:
+            return self._association
+        self.close()
+        self._proposed = self._contexts.get(pair) or tuple(proposals([pair])[0])
+        self._association = self._connect(self._peer, self._proposed)
+        return self._association
+
+    def close(self) -> None:
+        """Release the association."""
+        association, self._association = self._association, None
+        if association is not None:
+            association.release()
+
+    def abort(self) -> None:
+        """End the association under a courier that waits on it in another thread; it does not reconnect."""
+        self._aborted = True
+        association = self._association
+        if association is not None:
+            association.abort()
