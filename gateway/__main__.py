@@ -1,0 +1,5 @@
+"""``python -m gateway``: the same command as ``dicom-gateway``."""
+
+from gateway.cli import main
+
+main()

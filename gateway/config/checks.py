@@ -1,0 +1,127 @@
+"""What only several keys together, or the disk, can tell about a configuration whose values are well-typed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from ipaddress import ip_address
+from pathlib import Path
+
+from gateway.config.document import KeyPath
+from gateway.config.models import Config
+
+Finding = tuple[KeyPath, str, str]
+"""Path, problem, hint."""
+
+
+def find_problems(config: Config, peers: Mapping[str, object]) -> Iterator[Finding]:
+    """Look at a configuration.
+
+    Args:
+        config: sections that were not valid have their defaults here.
+        peers: the names that are defined, also those whose entries were not valid.
+    """
+    for check in _PEER_CHECKS:
+        yield from check(config, peers)
+    for one in _CHECKS:
+        yield from one(config)
+
+
+def _leading_peers(config: Config, peers: Mapping[str, object]) -> Iterator[Finding]:
+    for index, leading in enumerate(config.leading):
+        if leading.peer not in peers:
+            yield ("leading", index, "peer"), *_unknown_peer(leading.peer, peers)
+
+
+def _destinations(config: Config, peers: Mapping[str, object]) -> Iterator[Finding]:
+    for name, peer in config.peers.items():
+        for index, destination in enumerate(peer.destinations or ()):
+            if destination not in peers:
+                yield ("peers", name, "destinations", index), *_unknown_peer(destination, peers)
+
+
+def _unknown_peer(name: str, peers: Mapping[str, object]) -> tuple[str, str]:
+    close = get_close_matches(name, peers, 1)
+    hint = f"did you mean '{close[0]}'?" if close else f"defined are: {', '.join(peers) or 'none'}"
+    return f"no peer is named '{name}'", hint
+
+
+def _same_title(config: Config) -> Iterator[Finding]:
+    first: dict[str, str] = {}
+    for name, peer in config.peers.items():
+        if peer.aet in first:
+            hint = "a move destination is found by its AE title"
+            yield ("peers", name, "aet"), f"'{peer.aet}' is the AE title of '{first[peer.aet]}' already", hint
+        first.setdefault(peer.aet, name)
+
+
+def _leads_to_itself(config: Config) -> Iterator[Finding]:
+    for index, leading in enumerate(config.leading):
+        peer = config.peers.get(leading.peer)
+        if peer and peer.aet == config.ae.title and peer.port == config.ae.port and is_loopback(peer.host):
+            yield ("leading", index, "peer"), f"'{leading.peer}' is this gateway itself", "queries would go in a circle"
+
+
+def _leading_twice(config: Config) -> Iterator[Finding]:
+    names = [leading.peer for leading in config.leading]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield ("leading", index, "peer"), f"'{name}' is a leading archive already", ""
+
+
+def _unbounded_cache(config: Config) -> Iterator[Finding]:
+    for index, leading in enumerate(config.leading):
+        cache = leading.query_cache
+        if cache.max_entries == 0 and cache.ttl is None:
+            hint = "it would grow without end: set ttl, such as PT5M, or a bound"
+            yield ("leading", index, "query_cache", "max_entries"), "0 is unbounded and needs a ttl", hint
+
+
+def _dicomdir(config: Config) -> Iterator[Finding]:
+    dicomdir = config.archive.dicomdir
+    if dicomdir.is_dir():
+        yield ("archive", "dicomdir"), f"{dicomdir} is a folder", "name the DICOMDIR in it"
+    elif not dicomdir.exists() and not config.archive.create:
+        yield ("archive", "dicomdir"), f"{dicomdir} does not exist", "archive.create: true begins an empty file-set"
+    index = config.archive.index
+    if index is not None and index.resolve().is_relative_to(dicomdir.parent.resolve()):
+        yield ("archive", "index"), "the index must be outside the file-set", f"its root is {dicomdir.parent}"
+
+
+def _files(config: Config) -> Iterator[Finding]:
+    wanted: tuple[tuple[KeyPath, Path | None], ...] = (
+        (("coercion", "rules"), config.coercion.rules),
+        (("http", "token_file"), config.http.token_file),
+        (("http", "read_only_token_file"), config.http.read_only_token_file),
+    )
+    for path, file in wanted:
+        if file is not None and not file.is_file():
+            yield path, f"{file} does not exist", ""
+
+
+def _remote_http(config: Config) -> Iterator[Finding]:
+    http = config.http
+    if not is_loopback(http.bind) and http.token_file is None:
+        yield ("http", "bind"), f"{http.bind} is reachable from elsewhere", "set http.token_file, or bind to 127.0.0.1"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to bind to is reachable from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+_PEER_CHECKS: tuple[Callable[[Config, Mapping[str, object]], Iterator[Finding]], ...] = (_leading_peers, _destinations)
+_CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
+    _same_title,
+    _leads_to_itself,
+    _leading_twice,
+    _unbounded_cache,
+    _dicomdir,
+    _files,
+    _remote_http,
+)

@@ -1,0 +1,256 @@
+"""The keys of the configuration, their types, units and defaults; conf/gateway.yaml shows every one of them.
+
+``None`` where a model allows it means what the key's text says it means; a section that may be left out has defaults
+for all of its keys.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
+
+from gateway.config.types import (
+    AETitle,
+    ConfigPath,
+    Count,
+    Duration,
+    Network,
+    Port,
+    RemotePort,
+    Size,
+    Workers,
+    one_or_many,
+    one_or_many_schema,
+)
+
+_KIB, _MIB, _GIB = 2**10, 2**20, 2**30
+
+
+class Section(BaseModel):
+    """A mapping of the file: frozen, and no keys but those it names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class Permission(Enum):
+    """What a peer may ask of the gateway."""
+
+    ECHO = "echo"
+    FIND = "find"
+    MOVE = "move"
+    GET = "get"
+    STORE = "store"
+    COMMIT = "commit"
+    DELETE = "delete"
+
+
+class AcceptTimeouts(Section):
+    """Deadlines of associations that peers request of us."""
+
+    acse: Duration = timedelta(seconds=10)
+    """From the TCP connection to the end of negotiation, whatever the peer sends meanwhile."""
+    network: Duration = timedelta(seconds=30)
+    """For one PDU to be read or written whole."""
+    idle: Duration = timedelta(minutes=10)
+    """Between two requests."""
+
+
+class Ae(Section):
+    """The application entity the gateway is."""
+
+    title: AETitle = "GATEWAY"
+    """Called AE title; an association that calls another one is rejected."""
+    bind: str = "127.0.0.1"
+    """Address to listen on; the default is loopback only."""
+    port: Port = 11112
+    """TCP port; 0 takes a free one and says which."""
+    workers: Workers = None
+    """Processes that share the port: ``auto`` is one per core, 1 does not fork."""
+    max_pdu: Annotated[Size, Field(ge=4096, le=_GIB)] = 128 * _KIB
+    """Maximum PDU length announced to peers (PS3.8 D.1)."""
+    max_associations: Annotated[Count, Field(ge=1)] = 200
+    """Open at once, in total; more are rejected as transient (PS3.8 9.3.4: 2/3/2)."""
+    max_associations_per_peer: Annotated[Count, Field(ge=1)] = 50
+    """Open at once from one peer."""
+    timeouts: AcceptTimeouts = AcceptTimeouts()
+
+
+class RequestTimeouts(Section):
+    """Deadlines of associations that we request of a peer."""
+
+    connect: Duration = timedelta(seconds=5)
+    """For the TCP connection."""
+    acse: Duration = timedelta(seconds=10)
+    """From the A-ASSOCIATE request to its answer, and for a release."""
+    dimse: Duration = timedelta(seconds=60)
+    """From a request, or from the last pending response, to the next response."""
+    network: Duration = timedelta(seconds=30)
+    """For one PDU to be read or written whole."""
+
+
+class Peer(Section):
+    """A remote application entity: one we call, one that calls us, or both."""
+
+    aet: AETitle
+    """Its AE title, when it calls and when it is called."""
+    host: str = Field(min_length=1)
+    """Host name or address."""
+    port: RemotePort
+    """TCP port it listens on."""
+    allow: tuple[Permission, ...] = ()
+    """What it may ask of us; without this key nothing, so that its associations are rejected."""
+    addresses: tuple[Network, ...] = ()
+    """Addresses or networks it may call from; empty: those its host name has."""
+    destinations: tuple[str, ...] | None = None
+    """Names of the peers it may have instances moved to; without this key all of them."""
+    timeouts: RequestTimeouts = RequestTimeouts()
+
+
+class QueryCache(Section):
+    """Answers of a leading archive, kept for a while."""
+
+    ttl: Duration | None = timedelta(minutes=5)
+    """How long an answer is fresh; null: for ever, until it is pushed out."""
+    empty_ttl: Duration = timedelta(minutes=1)
+    """How long "no match" is fresh."""
+    failure_ttl: Duration = timedelta(seconds=5)
+    """How long a failed query is not tried anew."""
+    max_entries: Count = 10_000
+    """Entries kept at most, the least recently used go first; 0 is unbounded and needs a ttl."""
+    max_bytes: Size = 64 * _MIB
+    """Bytes of encoded answers kept at most; 0 is unbounded."""
+    stale_if_error: Duration = timedelta(hours=1)
+    """How long after its end an answer still serves when the leading archive fails."""
+    refresh_ahead: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Share of the lifetime after which a hit refreshes the answer in the background; 1 never does."""
+
+
+class Breaker(Section):
+    """When to stop asking a leading archive that fails."""
+
+    failures: Annotated[Count, Field(ge=1)] = 5
+    """Failures in a row that open the circuit."""
+    retry_after: Duration = timedelta(seconds=10)
+    """How long it stays open before one query tries the archive again."""
+
+
+class Leading(Section):
+    """An archive whose patient and study attributes are the true ones."""
+
+    peer: str
+    """Name of the peer."""
+    query_cache: QueryCache = QueryCache()
+    breaker: Breaker = Breaker()
+
+
+class Scope(Enum):
+    """Which studies a query answers."""
+
+    ALL = "all"
+    LOCAL = "local"
+
+
+class Query(Section):
+    """How queries are answered."""
+
+    scope: Scope = Scope.ALL
+    """``all``: also studies that only the leading archive has; ``local``: those the local archive has."""
+    lenient: bool = False
+    """Accept a missing unique key above the level instead of A900H (PS3.4 C.4.1.2.2.1)."""
+    empty_matches: bool = False
+    """Whether an entity whose attribute is empty matches any key (PS3.4 C.2.2.2); most archives say no."""
+
+
+class Conflict(Enum):
+    """What to do with an instance whose UID is there with other content."""
+
+    KEEP = "keep"
+    REPLACE = "replace"
+
+
+class Archive(Section):
+    """The local file-set."""
+
+    dicomdir: ConfigPath
+    """The DICOMDIR; its folder is the root of the file-set."""
+    create: bool = False
+    """Begin an empty file-set when there is no DICOMDIR; without it a missing one is an error."""
+    index: ConfigPath | None = None
+    """Folder of the index, outside the file-set; without this key ``<root>.index`` beside the root."""
+    on_conflict: Conflict = Conflict.KEEP
+    """Another instance under a stored UID: keep the first and refuse, or replace it."""
+    min_free: Size = _GIB
+    """Free space below which nothing more is accepted and the archive is not ready."""
+
+
+class Coercion(Section):
+    """Rules that change attributes on their way through."""
+
+    rules: ConfigPath | None = None
+    """The YAML rule file; without it only the built-in rule: the leading archive's attributes."""
+
+
+class Http(Section):
+    """Health, metrics and the REST interface."""
+
+    bind: str = "127.0.0.1"
+    """Address to listen on; anything but loopback needs a token_file."""
+    port: Port = 8080
+    """TCP port; 0 takes a free one and says which."""
+    token_file: ConfigPath | None = None
+    """File with the bearer token that may do everything under /api."""
+    read_only_token_file: ConfigPath | None = None
+    """File with the bearer token that may only read."""
+
+
+class LogFormat(Enum):
+    """How a log line looks."""
+
+    CONSOLE = "console"
+    JSON = "json"
+
+
+class LogLevel(Enum):
+    """The least severe line that is written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Logging(Section):
+    """What is written to standard error."""
+
+    level: LogLevel = LogLevel.INFO
+    """Least severe line written."""
+    format: LogFormat = LogFormat.CONSOLE
+    """``console`` for people, ``json`` for collectors: one object a line."""
+
+
+class Config(Section):
+    """The whole file."""
+
+    ae: Ae = Ae()
+    peers: dict[str, Peer] = {}
+    """By the name that other keys, the log and the metrics call them."""
+    leading: Annotated[
+        tuple[Leading, ...], BeforeValidator(one_or_many), Field(json_schema_extra=one_or_many_schema)
+    ] = ()
+    """One leading archive or a list of them, the first that knows a study wins; none: this gateway is one itself."""
+    query: Query = Query()
+    archive: Archive
+    coercion: Coercion = Coercion()
+    http: Http = Http()
+    logging: Logging = Logging()
+
+    _source: Path = PrivateAttr(default=Path())
+
+    @property
+    def source(self) -> Path:
+        """The file it was read from."""
+        return self._source
