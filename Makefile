@@ -37,7 +37,7 @@ test: lint types imports ## every gate and the tests
 
 lock: ## resolve requirements.lock anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--group dev --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+		--group dev --all-extras --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 
 clean: ## remove what the targets made, but for var/
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
