@@ -37,3 +37,10 @@ SUBOPERATIONS = _counter(
 DESTINATION_FAILURES = _counter(
     "destination_failures_total", "Associations to a move destination that failed or broke.", "peer", "kind"
 )
+
+COMMITMENT_REQUESTS = _counter("commitment_requests_total", "N-ACTION requests received, by outcome.", "outcome")
+COMMITMENT_INSTANCES = _counter("commitment_instances_total", "Instances decided for peers, by decision.", "decision")
+COMMITMENT_REPORTS = _counter("commitment_reports_total", "Attempts to report to a requestor, by outcome.", "outcome")
+COMMITMENT_INQUIRIES = _counter("commitment_inquiries_total", "Commitments asked of peers, by how they end.", "outcome")
+COMMITMENT_EVENTS = _counter("commitment_events_total", "N-EVENT-REPORTs received, by outcome.", "outcome")
+COMMITMENT_TRANSACTIONS = _gauge("commitment_transactions", "Transactions in the ledger.", "role", "state")

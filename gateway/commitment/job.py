@@ -35,7 +35,8 @@ class Event(Enum):
     DECIDED = "decided"
     DELIVERED = "delivered"
     REJECTED = "rejected"
-    UNDELIVERED = "undelivered"
+    FAILED = "failed"
+    """The attempt came to nothing: no decision could be made, or no answer came."""
     PAUSE = "pause"
     RESUME = "resume"
     CANCEL = "cancel"
@@ -50,13 +51,14 @@ ENDED = frozenset({State.REPORTED, State.REJECTED, State.ABANDONED, State.CANCEL
 TRANSITIONS: dict[State, dict[Event, State]] = {
     State.ACCEPTED: {
         Event.DECIDED: State.REPORTING,
+        Event.FAILED: State.ACCEPTED,  # ABANDONED at the bound, see step()
         Event.PAUSE: State.PAUSED,
         Event.CANCEL: State.CANCELLED,
     },
     State.REPORTING: {
         Event.DELIVERED: State.REPORTED,
         Event.REJECTED: State.REJECTED,
-        Event.UNDELIVERED: State.REPORTING,  # ABANDONED at the bound, see step()
+        Event.FAILED: State.REPORTING,  # likewise
         Event.PAUSE: State.PAUSED,
         Event.CANCEL: State.CANCELLED,
     },
@@ -64,7 +66,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         Event.DECIDED: State.PAUSED,
         Event.DELIVERED: State.REPORTED,
         Event.REJECTED: State.REJECTED,
-        Event.UNDELIVERED: State.PAUSED,
+        Event.FAILED: State.PAUSED,
         Event.RESUME: State.ACCEPTED,
         Event.CANCEL: State.CANCELLED,
     },
@@ -75,7 +77,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         Event.DECIDED: State.CANCELLED,
         Event.DELIVERED: State.REPORTED,
         Event.REJECTED: State.CANCELLED,
-        Event.UNDELIVERED: State.CANCELLED,
+        Event.FAILED: State.CANCELLED,
     },
 }
 
@@ -111,7 +113,7 @@ class Progress:
     """What the table changes of a job.
 
     Attributes:
-        attempts: reports tried without an answer since it was accepted or resumed.
+        attempts: how many came to nothing since it was accepted or resumed.
         due: when the reporter has to look at it next, in seconds since the epoch.
     """
 
@@ -131,7 +133,7 @@ def step(progress: Progress, event: Event, now: float, retry: Retry) -> Progress
         raise NotPossible(progress.state, event)
     if event is Event.RESUME:
         return Progress(state, attempts=0, due=now)
-    if event is not Event.UNDELIVERED or state is not State.REPORTING:
+    if event is not Event.FAILED or state not in OPEN:
         return replace(progress, state=state, due=now)
     attempts = progress.attempts + 1
     if attempts >= retry.attempts:

@@ -23,7 +23,7 @@ from gateway.errors import Refused
 LEASE = 60.0
 """Seconds after which a job of a worker that no longer renews its lease is free."""
 
-_WORK_ENDED = frozenset({Event.DELIVERED, Event.REJECTED, Event.UNDELIVERED})
+_WORK_ENDED = frozenset({Event.DELIVERED, Event.REJECTED, Event.FAILED})
 
 
 @dataclass(frozen=True)

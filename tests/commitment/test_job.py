@@ -26,9 +26,14 @@ def test_an_unanswered_report_is_repeated_with_growing_pauses_until_the_bound() 
     progress, pauses = walk(Event.DECIDED), []
     while progress.state is State.REPORTING:
         pauses.append(progress.due - 100.0)
-        progress = step(progress, Event.UNDELIVERED, 100.0, RETRY)
+        progress = step(progress, Event.FAILED, 100.0, RETRY)
     assert pauses == [0, 5, 10, 20]
     assert (progress.state, progress.attempts) == (State.ABANDONED, 4)
+
+
+def test_a_decision_that_cannot_be_made_is_tried_again_within_the_same_bound() -> None:
+    assert walk(Event.FAILED) == Progress(State.ACCEPTED, 1, 105.0)
+    assert walk(*[Event.FAILED] * 4).state is State.ABANDONED
 
 
 def test_no_pause_is_longer_than_the_longest() -> None:
@@ -37,7 +42,7 @@ def test_no_pause_is_longer_than_the_longest() -> None:
 
 
 def test_what_an_operator_resumes_is_decided_anew_with_all_its_attempts() -> None:
-    abandoned = walk(Event.DECIDED, *[Event.UNDELIVERED] * 4)
+    abandoned = walk(Event.DECIDED, *[Event.FAILED] * 4)
     assert step(abandoned, Event.RESUME, 500.0, RETRY) == Progress(State.ACCEPTED, 0, 500.0)
     assert walk(Event.PAUSE, Event.RESUME) == NEW
 
@@ -49,7 +54,7 @@ def test_a_report_that_was_delivered_meanwhile_is_reported(meanwhile: Event) -> 
 
 @pytest.mark.parametrize(("meanwhile", "state"), [(Event.PAUSE, State.PAUSED), (Event.CANCEL, State.CANCELLED)])
 def test_what_an_operator_holds_is_not_taken_up_by_a_failure(meanwhile: Event, state: State) -> None:
-    assert walk(Event.DECIDED, meanwhile, Event.UNDELIVERED).state is state
+    assert walk(Event.DECIDED, meanwhile, Event.FAILED).state is state
     assert walk(meanwhile, Event.DECIDED).state is state
 
 

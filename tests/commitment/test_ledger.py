@@ -101,7 +101,7 @@ def test_a_failed_report_is_due_after_its_pause_and_then_free(jobs: JobLedger) -
     jobs.accept(asked("2.25.1"), ASKER, 10.0)
     jobs.claim("one", 10.0)
     jobs.decide("2.25.1", [0, 0], 10.0)
-    jobs.apply("2.25.1", job.Event.UNDELIVERED, 10.0, note="unreachable")
+    jobs.apply("2.25.1", job.Event.FAILED, 10.0, note="unreachable")
     assert jobs.claim("one", 14.9) is None
     found = jobs.claim("one", 15.0)
     assert found is not None
