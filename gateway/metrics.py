@@ -31,6 +31,8 @@ ASSOCIATIONS_REJECTED = _counter("associations_rejected_total", "Associations re
 REQUESTS = _counter("dimse_requests_total", "DIMSE requests served, by service and status class.", "service", "status")
 REQUEST_SECONDS = _seconds("dimse_request_duration_seconds", "Time from request to final response.", "service")
 
+STORED = _counter("archive_stored_total", "C-STORE requests taken: new, identical, kept or replaced.", "outcome")
+
 SUBOPERATIONS = _counter(
     "suboperations_total", "C-STORE sub-operations of C-MOVE and C-GET, by how each ended.", "service", "outcome"
 )

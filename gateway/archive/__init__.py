@@ -1,1 +1,15 @@
-"""The local archive: object files and an index are the truth, DICOMDIR is a published snapshot (PS3.3 Annex F)."""
+"""The local archive: a DICOMDIR file-set that is served, filled and shrunk while other tools read it.
+
+Truth is the object files together with an index, a SQLite database kept outside the file-set's root. The DICOMDIR is
+a published snapshot of that truth, and an input whenever it is new or somebody else changed it.
+
+- ``dicomdir`` reads any DICOMDIR found in the field; ``importer`` brings it into the index.
+- ``index`` and ``schema`` are the database: one row an entity, with its attributes encoded; ``rows`` makes them.
+- ``find`` and ``conditions`` answer queries: candidates by SQL, the verdict by :mod:`gateway.dicom.matching`.
+- ``store``, ``disk``, ``fileid`` and ``heads`` take instances in; Success is said after files, folders and index
+  were synced.
+- ``local`` is what the rooms above use.
+
+Several processes (workers, command line verbs) may have an archive open at once: they take turns by lock files, and
+what one of them commits the others see with their next query.
+"""

@@ -1,0 +1,182 @@
+"""The index: one SQLite database in WAL mode that all workers and command line verbs share.
+
+Readers never wait. Writers take turns by a lock file, which the kernel releases when a process dies, so SQLite's
+polling for its own lock is never needed; each transaction that changes what a query may answer raises ``generation``.
+Connections are pooled by process: a forked worker opens its own.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+
+from gateway.archive import schema
+from gateway.errors import StorageError
+
+_POOLED = 8
+
+
+class Durability(Enum):
+    """What an acknowledged C-STORE survives; ``archive.durability``."""
+
+    FULL = "full"
+    """A power cut: files, folders and index are synced before Success."""
+    DATA = "data"
+    """A kill; after a power cut the files' bytes are there, but folders and index may be some seconds old."""
+    NONE = "none"
+    """A kill; nothing is synced."""
+
+
+_SYNCHRONOUS = {Durability.FULL: "FULL", Durability.DATA: "NORMAL", Durability.NONE: "OFF"}
+
+
+class Index:
+    """The database under a path; nothing is opened before it is used.
+
+    Raises:
+        StorageError: from any method, when the disk refuses or the database is of another version.
+    """
+
+    def __init__(self, path: Path, durability: Durability = Durability.FULL) -> None:
+        self.path = path
+        self._durability = durability
+        self._pool: list[sqlite3.Connection] = []
+        self._pid = os.getpid()
+        self._turn = threading.Lock()
+        self._guard = threading.Lock()
+
+    def create(self) -> bool:
+        """Make the tables when there are none; whether they had to be made.
+
+        Raises:
+            StorageError: the database was written by a newer version.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._locked(), self.read() as db:
+            found: int = db.execute("PRAGMA user_version").fetchone()[0]
+            if found > schema.VERSION:
+                raise StorageError(
+                    f"the index has schema version {found}, this program knows {schema.VERSION}",
+                    hint="use the newer program, or remove the index: it is rebuilt from the DICOMDIR",
+                )
+            if found == schema.VERSION:
+                return False
+            db.executescript(f"BEGIN;{schema.TABLES}{schema.INDEXES}PRAGMA user_version={schema.VERSION};COMMIT")
+            return True
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A connection for reading."""
+        db = self._take()
+        try:
+            yield db
+        except sqlite3.Error as error:
+            raise StorageError(f"the index cannot be read: {error}") from error
+        finally:
+            self._give(db)
+
+    @contextmanager
+    def write(self, *, visible: bool = True) -> Iterator[sqlite3.Connection]:
+        """A transaction, committed (and synced, by the durability) when the block ends normally, else rolled back.
+
+        Args:
+            visible: the change may alter an answer, so ``generation`` is raised.
+        """
+        with self._locked():
+            db = self._take()
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                yield db
+                if visible:
+                    db.execute(
+                        "INSERT INTO meta VALUES ('generation', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1"
+                    )
+                db.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise StorageError(f"the index cannot be written: {error}") from error
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                self._give(db)
+
+    @property
+    def generation(self) -> int:
+        """A number that is another one after every visible change."""
+        with self.read() as db:
+            return int(get_meta(db, "generation", 0))
+
+    def close(self) -> None:
+        """Close what this process has open."""
+        with self._guard:
+            if self._pid == os.getpid():
+                for db in self._pool:
+                    db.close()
+            self._pool.clear()
+
+    def _take(self) -> sqlite3.Connection:
+        with self._guard:
+            if self._pid != os.getpid():
+                # The parent's connections must not be used, nor closed, in a forked child.
+                self._pool, self._pid = [], os.getpid()
+            if self._pool:
+                return self._pool.pop()
+        return self._connect()
+
+    def _give(self, db: sqlite3.Connection) -> None:
+        with self._guard:
+            if len(self._pool) < _POOLED:
+                self._pool.append(db)
+                return
+        db.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute(f"PRAGMA synchronous={_SYNCHRONOUS[self._durability]}")
+            db.execute("PRAGMA cache_size=-16384")
+            db.execute("PRAGMA temp_store=MEMORY")
+        except sqlite3.Error as error:
+            raise StorageError(f"the index cannot be opened: {error}") from error
+        return db
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """The turn to write, among threads and among processes."""
+        with self._turn, file_lock(self.path.with_name(self.path.name + ".lock")):
+            yield
+
+
+@contextmanager
+def file_lock(path: Path, *, blocking: bool = True) -> Iterator[bool]:
+    """Hold an exclusive lock on a file, made when missing; yields whether it was got."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise StorageError(f"the lock file cannot be opened: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(fd)
+
+
+def get_meta(db: sqlite3.Connection, key: str, default: str | float) -> str | float:
+    """A value of the table of single values."""
+    row = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return default if row is None else row[0]
+
+
+def set_meta(db: sqlite3.Connection, key: str, value: str | float) -> None:
+    """Set a value of the table of single values."""
+    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))

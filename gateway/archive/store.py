@@ -1,0 +1,271 @@
+"""Taking instances in: what is acknowledged is on the disk and in the index.
+
+The way of an instance: temporary file, head checked, duplicate looked for, bytes synced, hard link at its place,
+folder synced, row committed, temporary name removed. :func:`recover` ends what a crash left between two of these steps.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+
+from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, metrics
+from gateway.archive import fileid, rows
+from gateway.archive.disk import Disk
+from gateway.archive.heads import Head, head_of, read_head, required_uids
+from gateway.archive.index import Index
+from gateway.dicom import encoding
+from gateway.dicom.attributes import Element, pad
+from gateway.dicom.models import Level
+from gateway.dicom.status import Status
+from gateway.dimse.ports import StoreRequest
+from gateway.errors import BadInstance, Refused, StorageError
+from gateway.logs import get_logger
+
+_log = get_logger("archive")
+_BLOCK = 1 << 20
+
+
+class OnConflict(Enum):
+    """Another content under a SOP Instance UID that is here already; ``archive.on_conflict``."""
+
+    KEEP = "keep"
+    """The stored one stays, and the sender is told by a warning (B000H)."""
+    REPLACE = "replace"
+    """The new one takes its place."""
+
+
+class Store:
+    """The Receiver of C-STORE requests.
+
+    Args:
+        clock: seconds since the epoch, for the time of reception.
+        changed: called after each instance that was added or replaced.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        disk: Disk,
+        on_conflict: OnConflict,
+        *,
+        clock: Callable[[], float] = time.time,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._index = index
+        self._disk = disk
+        self._on_conflict = on_conflict
+        self._clock = clock
+        self._changed = changed
+
+    def begin(self, request: StoreRequest) -> IncomingFile:
+        """Open a temporary file with File Meta Information written.
+
+        Raises:
+            StorageError: the disk is full or failing.
+        """
+        meta = file_meta(request)
+        try:
+            path, fd = self._disk.temporary()
+        except OSError as error:
+            raise StorageError(f"no temporary file: {error.strerror}") from error
+        incoming = IncomingFile(self, request, path, fd)
+        try:
+            _write_all(fd, meta)
+        except OSError as error:
+            incoming.abort()
+            raise StorageError(f"the temporary file cannot be written: {error.strerror}") from error
+        return incoming
+
+    def keep(self, request: StoreRequest, path: Path, fd: int) -> int:
+        """Make a received file an instance of the archive; the status to answer with.
+
+        Raises:
+            BadInstance, Refused, StorageError: it is not kept.
+        """
+        head = head_of(fd)
+        sop_class, sop_instance, study, series = required_uids(head.attributes)
+        if (sop_class, sop_instance) != (request.sop_class_uid, request.sop_instance_uid):
+            raise Refused("data set and command name different instances", Status.DATASET_DOES_NOT_MATCH_SOP_CLASS)
+        before = self._stored(sop_instance)
+        if before is not None and _same(self._disk.root / before, head, fd):
+            metrics.STORED.labels("identical").inc()
+            return Status.SUCCESS
+        if before is not None and self._on_conflict is OnConflict.KEEP:
+            return self._conflict(sop_instance, "kept")
+        self._disk.sync(fd)
+        file_id = self._disk.place(path, fileid.candidates(study, series, sop_instance))
+        return self._commit(head, file_id, fd)
+
+    def _commit(self, head: Head, file_id: str, fd: int) -> int:
+        """The row, and with it the acknowledgement; another writer may have been faster with the same UID."""
+        sop_instance = required_uids(head.attributes)[1]
+        try:
+            with self._index.write() as db:
+                before = stored_at(db, sop_instance)
+                if before is None or self._on_conflict is OnConflict.REPLACE:
+                    add_instance(db, head, file_id, self._clock())
+        except BaseException:
+            self._disk.remove([file_id])
+            raise
+        if before is None:
+            metrics.STORED.labels("new").inc()
+        elif self._on_conflict is OnConflict.KEEP:
+            same = _same(self._disk.root / before, head, fd)
+            self._disk.remove([file_id])
+            return Status.SUCCESS if same else self._conflict(sop_instance, "kept")
+        else:
+            self._conflict(sop_instance, "replaced")
+        self._changed()
+        return Status.SUCCESS
+
+    def _conflict(self, uid: str, outcome: str) -> int:
+        metrics.STORED.labels(outcome).inc()
+        _log.warning("other content under a stored SOP Instance UID", sop_instance_uid=uid, outcome=outcome)
+        return Status.SUCCESS if outcome == "replaced" else _COERCED
+
+    def _stored(self, uid: str) -> str | None:
+        with self._index.read() as db:
+            return stored_at(db, uid)
+
+
+_COERCED = 0xB000
+"""Coercion of data elements (PS3.4 B.2.3): what is stored under this UID is not, to the last byte, what was sent."""
+
+
+class IncomingFile:
+    """One instance on its way in."""
+
+    def __init__(self, store: Store, request: StoreRequest, path: Path, fd: int) -> None:
+        self._store = store
+        self._request = request
+        self._path = path
+        self.fd = fd
+
+    def commit(self) -> int:
+        """Make the instance durable and return the status to answer with.
+
+        Raises:
+            GatewayError: it was not kept; nothing of it is left.
+        """
+        try:
+            return self._store.keep(self._request, self._path, self.fd)
+        except OSError as error:
+            raise StorageError(f"the instance cannot be stored: {error.strerror}") from error
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Remove the temporary name; harmless after a commit."""
+        if self.fd >= 0:
+            self._path.unlink(missing_ok=True)
+            os.close(self.fd)
+            self.fd = -1
+
+
+def file_meta(request: StoreRequest) -> bytes:
+    """Preamble, prefix and File Meta Information (PS3.10 7.1)."""
+    uids = {
+        0x00020002: request.sop_class_uid,
+        0x00020003: request.sop_instance_uid,
+        0x00020010: request.transfer_syntax_uid,
+        0x00020012: IMPLEMENTATION_CLASS_UID,
+    }
+    elements = {tag: Element("UI", pad("UI", uid.encode("ascii", "replace"))) for tag, uid in uids.items()}
+    elements[0x00020001] = Element("OB", b"\0\1")
+    elements[0x00020013] = Element("SH", pad("SH", IMPLEMENTATION_VERSION_NAME.encode()))
+    elements[0x00020016] = Element("AE", pad("AE", request.caller.aet.encode("ascii", "replace")))
+    body = encoding.write(sorted(elements.items()), implicit=False)
+    length = Element("UL", len(body).to_bytes(4, "little"))
+    return bytes(128) + b"DICM" + encoding.write([(0x00020000, length)], implicit=False) + body
+
+
+def stored_at(db: sqlite3.Connection, sop_instance_uid: str) -> str | None:
+    """The File ID of an instance; None when it is not here."""
+    row = db.execute("SELECT file_id FROM instance WHERE uid = ?", (sop_instance_uid,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def add_instance(db: sqlite3.Connection, head: Head, file_id: str, now: float) -> None:
+    """Put an instance into the index, in place of what had its UID before."""
+    sop_class, uid, study_uid, series_uid = required_uids(head.attributes)
+    _bury(db, uid)
+    above = head.of(Level.PATIENT)
+    patient = rows.add_patient(db, rows.patient_key(above, study_uid), above)
+    study = rows.add_study(db, patient, study_uid, head.of(Level.STUDY), now)
+    series = rows.add_series(db, study, series_uid, head.of(Level.SERIES))
+    db.execute(
+        "INSERT INTO instance (series, uid, sop_class, transfer_syntax, file_id, size, dataset_offset, enriched,"
+        " attributes) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)",
+        (series, uid, sop_class, head.transfer_syntax_uid, file_id, head.size, head.dataset_offset,
+         head.of(Level.IMAGE).encode(implicit=False)),
+    )  # fmt: skip
+    db.execute("UPDATE study SET received = ? WHERE id = ?", (now, study))
+    rows.count_one(db, series)
+
+
+def _bury(db: sqlite3.Connection, uid: str) -> None:
+    """Make what a new instance replaces a tombstone."""
+    row = db.execute("SELECT id, series, file_id, published FROM instance WHERE uid = ?", (uid,)).fetchone()
+    if row is None:
+        return
+    db.execute("INSERT INTO tombstone (series, file_id, published) VALUES (?, ?, ?)", (row[1], row[2], row[3] > 0))
+    db.execute("DELETE FROM instance WHERE id = ?", (row[0],))
+    rows.recount(db, {row[1]})
+
+
+def _same(stored: Path, head: Head, fd: int) -> bool:
+    """Whether a stored file has the same data set, byte for byte, in the same transfer syntax."""
+    try:
+        other = read_head(stored)
+    except (BadInstance, FileNotFoundError):
+        return False
+    if other.transfer_syntax_uid != head.transfer_syntax_uid:
+        return False
+    if other.size - other.dataset_offset != head.size - head.dataset_offset:
+        return False
+    with stored.open("rb") as file:
+        shift = other.dataset_offset - head.dataset_offset
+        for at in range(head.dataset_offset, head.size, _BLOCK):
+            if os.pread(fd, _BLOCK, at) != os.pread(file.fileno(), _BLOCK, at + shift):
+                return False
+    return True
+
+
+def recover(index: Index, disk: Disk) -> int:
+    """Remove what dead processes left of unfinished stores; how many there were.
+
+    A temporary file with a second name was on its way into the index: if no row names that place, the instance was
+    not acknowledged, and both names go.
+    """
+    found = 0
+    for path in disk.leftovers():
+        found += 1
+        if path.stat().st_nlink > 1:
+            _forget_unacknowledged(index, disk, path)
+        path.unlink(missing_ok=True)
+    return found
+
+
+def _forget_unacknowledged(index: Index, disk: Disk, path: Path) -> None:
+    _, uid, study, series = required_uids(read_head(path).attributes)
+    with index.read() as db:
+        acknowledged = stored_at(db, uid)
+    for file_id in fileid.candidates(study, series, uid):
+        target = disk.root / file_id
+        if not target.exists():
+            return
+        if target.samefile(path):
+            if file_id != acknowledged:
+                disk.remove([file_id])
+            return
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
