@@ -46,3 +46,5 @@ COMMITMENT_REPORTS = _counter("commitment_reports_total", "Attempts to report to
 COMMITMENT_INQUIRIES = _counter("commitment_inquiries_total", "Commitments asked of peers, by how they end.", "outcome")
 COMMITMENT_EVENTS = _counter("commitment_events_total", "N-EVENT-REPORTs received, by outcome.", "outcome")
 COMMITMENT_TRANSACTIONS = _gauge("commitment_transactions", "Transactions in the ledger.", "role", "state")
+LEADING_DEGRADED = _counter("leading_degraded_total", "Answers given without the leading archive, by failure.", "kind")
+QUERY_ANSWERS_DROPPED = _counter("query_answers_dropped_total", "Answers without their unique key, by level.", "level")

@@ -8,17 +8,34 @@ them is built in ``gateway.daemon``. A source either ends its iterator normally,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller
 from gateway.dicom.identifier import Query
+from gateway.errors import Cancelled
 
 
 def never() -> bool:
     """A cancel signal that is never given."""
     return False
+
+
+class Evidence(Protocol):
+    """What an answer rests on; as long as it holds, the answer may be given again."""
+
+    def holds(self) -> bool:
+        """Whether nothing has changed and nothing has expired."""
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """Evidence that never holds: the answer was a makeshift and must not be remembered."""
+
+    def holds(self) -> bool:
+        """Never."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -27,11 +44,26 @@ class Request:
 
     Attributes:
         cancelled: polled between answers; true after C-CANCEL or when the association is gone.
+        evidence: where sources put what their answer rests on, for one that wants to remember it.
     """
 
     query: Query
     caller: Caller
     cancelled: Callable[[], bool] = field(default=never, compare=False)
+    evidence: list[Evidence] = field(default_factory=list, compare=False)
+
+    def asking(self, query: Query) -> Request:
+        """The same caller asking something else, with the same evidence to be gathered."""
+        return replace(self, query=query)
+
+    def check(self) -> None:
+        """Stop here if nobody wants the answer any more.
+
+        Raises:
+            Cancelled: the caller cancelled or is gone.
+        """
+        if self.cancelled():
+            raise Cancelled("cancelled by the caller")
 
 
 class QuerySource(Protocol):
@@ -59,3 +91,16 @@ class StudyAttributesSource(Protocol):
         Raises:
             UpstreamError: the source could not tell. Nothing is returned for any of them then.
         """
+
+
+class Leading(QuerySource, Protocol):
+    """A leading archive, or several, behind their cache.
+
+    ``find`` is asked at STUDY, SERIES and IMAGE level of Study Root only.
+    """
+
+    def studies(self, uids: Sequence[str], caller: Caller, evidence: list[Evidence]) -> dict[str, Attributes]:
+        """As :meth:`StudyAttributesSource.studies`; puts down what the answer rests on."""
+
+    def remembered(self, uids: Sequence[str]) -> dict[str, Attributes]:
+        """What is still known, stale or not, without asking anybody: for when the archive does not answer."""

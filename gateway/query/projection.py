@@ -1,0 +1,124 @@
+"""From an entity to an answer: exactly what was asked for, in a character set the asker reads (PS3.4 C.4.1.1.3.2).
+
+An answer has every requested key, with zero length where the value is unknown, the unique keys of the level and
+above, Query/Retrieve Level, Retrieve AE Title, Instance Availability, and nothing else. Sequences return only the
+requested keys of those items that match. An entity without its unique key is no answer: it would make viewers show
+nothing at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gateway import metrics
+from gateway.dicom import charset, encoding, matching, tags
+from gateway.dicom.attributes import Attributes, Element, element_of
+from gateway.dicom.identifier import Query
+from gateway.dicom.keys import Empties, SequenceKey
+from gateway.logs import get_logger
+from gateway.query.ports import QuerySource, Request
+
+_log = get_logger("query")
+_EMPTIES = Empties(empty=True, absent=True)
+
+
+class Projection:
+    """The shape of one query's answers."""
+
+    def __init__(self, query: Query, retrieve_aet: str) -> None:
+        self._terms = query.keys.terms
+        self._declared = query.keys.only([tags.SpecificCharacterSet])
+        self._unique = query.level.unique_key
+        self._keys = {tag: element.vr for tag, element in query.keys.items() if tag != tags.SpecificCharacterSet}
+        self._sequences = _sequences(query)
+        self._given: dict[int, Element] = {}
+        for level in query.model.levels:
+            if level <= query.level:
+                self._keys.setdefault(level.unique_key, "LO" if level.unique_key == tags.PatientID else "UI")
+                if len(values := query.uids(level)) == 1:
+                    self._given[level.unique_key] = element_of(level.unique_key, values[0], ())
+        self._constant = {
+            tags.QueryRetrieveLevel: element_of(tags.QueryRetrieveLevel, query.level.name, ()),
+            tags.RetrieveAETitle: element_of(tags.RetrieveAETitle, retrieve_aet, ()),
+        }
+
+    def answer(self, entity: Attributes) -> Attributes | None:
+        """The answer for an entity; None when it lacks the unique key of the level."""
+        if not entity.text(self._unique):
+            return None
+        elements = {tag: self._element(entity, tag, vr) for tag, vr in self._keys.items()}
+        if availability := entity.get(tags.InstanceAvailability):
+            elements[tags.InstanceAvailability] = availability
+        return self._written({**elements, **self._constant}, entity)
+
+    def _element(self, entity: Attributes, tag: int, vr: str) -> Element:
+        element = entity.get(tag)
+        if element is None or not element.value:
+            return self._given.get(tag) or Element(vr, b"")
+        if tag in self._sequences and element.vr == "SQ":
+            return Element("SQ", _items(entity, tag, *self._sequences[tag]))
+        return element
+
+    def _written(self, elements: dict[int, Element], entity: Attributes) -> Attributes:
+        """The answer in the query's character set, or in UTF-8 where that cannot represent it (PS3.4 C.4.1.1.3.2)."""
+        answer = Attributes({**elements, **self._declared})
+        if entity.terms == self._terms or answer.is_ascii():
+            return answer
+        answer = Attributes({**elements, **entity.only([tags.SpecificCharacterSet])})
+        try:
+            return answer.in_charset(self._terms)
+        except charset.Unrepresentable:
+            return answer.in_charset((charset.UTF8,))
+
+
+class ProjectedSource:
+    """Puts the answers of a source into shape; the last source before the wire."""
+
+    def __init__(self, source: QuerySource, retrieve_aet: str) -> None:
+        self._source = source
+        self._retrieve_aet = retrieve_aet
+
+    def find(self, request: Request) -> Iterator[Attributes]:
+        """Yield answers as they go out; see :class:`~gateway.query.ports.QuerySource`."""
+        projection = Projection(request.query, self._retrieve_aet)
+        level = request.query.level.name
+        for entity in self._source.find(request):
+            answer = projection.answer(entity)
+            if answer is not None:
+                yield answer
+                continue
+            metrics.QUERY_ANSWERS_DROPPED.labels(level).inc()
+            _log.warning("answer without its unique key dropped", level=level)
+
+
+_Shape = tuple[SequenceKey | None, Attributes]
+
+
+def _sequences(query: Query) -> dict[int, _Shape]:
+    """For each sequence asked for item by item: which items, and which of their attributes."""
+    compiled = {key.tag: key for key in matching.compile(query).keys if isinstance(key, SequenceKey)}
+    shapes: dict[int, _Shape] = {}
+    for tag, element in query.keys.items():
+        items = query.keys.sequence(tag) if element.vr == "SQ" else ()
+        if items and set(items[0]) - {tags.SpecificCharacterSet}:
+            shapes[tag] = (compiled.get(tag), items[0])
+    return shapes
+
+
+def _items(entity: Attributes, tag: int, key: SequenceKey | None, wanted: Attributes) -> bytes:
+    """The matching items of a sequence, each with the wanted attributes only."""
+    kept = [item for item in entity.sequence(tag) if key is None or key.matches_item(item, _EMPTIES)]
+    return b"".join(encoding.item(_item(item, wanted).encode(implicit=False)) for item in kept)
+
+
+def _item(item: Attributes, wanted: Attributes) -> Attributes:
+    elements: dict[int, Element] = {}
+    for tag, element in wanted.items():
+        if tag == tags.SpecificCharacterSet:
+            continue
+        nested = wanted.sequence(tag) if element.vr == "SQ" else ()
+        if nested and nested[0].keys() - {tags.SpecificCharacterSet}:
+            elements[tag] = Element("SQ", _items(item, tag, None, nested[0]))
+        else:
+            elements[tag] = item.get(tag) or Element(element.vr, b"")
+    return Attributes(elements)
