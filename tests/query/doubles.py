@@ -55,7 +55,7 @@ class MemoryArchive:
     def studies(
         self,
         uids: Sequence[str],
-        caller: Caller,
+        caller: Caller,  # noqa: ARG002
         evidence: list[Evidence] | None = None,  # noqa: ARG002
     ) -> dict[str, Attributes]:
         with self._lock:

@@ -115,7 +115,7 @@ def test_a_patient_with_two_studies_is_one_answer_with_their_counts() -> None:
 def test_lower_levels_carry_the_corrected_attributes(level: Level, model: Model) -> None:
     above = {"PatientID": "P20", "StudyInstanceUID": "1.2.2", "SeriesInstanceUID": "1.2.2.1"}
     keys = {name: value for name, value in above.items() if name != "SeriesInstanceUID" or level is Level.IMAGE}
-    (answer,) = ask(view(), query(level, model, PatientName="", AccessionNumber="", **keys))
+    (answer,) = ask(view(), query(level, model, None, (), PatientName="", AccessionNumber="", **keys))
     assert patient([answer]) == [("P20", "ROE^JANE")]
     assert answer.text(tags.AccessionNumber) == "A20"
     assert answer.text(tags.InstanceAvailability) == "ONLINE"
