@@ -1,0 +1,158 @@
+"""Plans: the rules for one operation on one study, decided once and applied to each of its data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from gateway.coercion.changes import Changes
+from gateway.coercion.conditions import reads_of
+from gateway.coercion.convert import PIXELS
+from gateway.coercion.draft import Context, Draft
+from gateway.coercion.rules import CoercionFailed, OnFailure, Rule, RuleSet, Where
+from gateway.coercion.splice import Patch, read_head, splice
+from gateway.dicom.attributes import Attributes
+from gateway.dicom.instance import Outgoing, StoredInstance
+
+Undo = Callable[[Attributes], Attributes]
+"""Turns an answer to coerced keys into one to the keys that were asked."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done to the data sets of one study in one operation.
+
+    Safe to share between threads.
+
+    Attributes:
+        rules: those that apply, or may apply once the data set is known.
+        patch: the ready changes, when nothing about the single data set matters.
+        stop: for instances whose attributes do matter, the tag before which all those stand.
+    """
+
+    rules: tuple[Rule, ...]
+    context: Context
+    patch: Patch | None
+    stop: int
+
+    def changes_for(self, attributes: Attributes) -> Changes:
+        """What the rules change in one data set.
+
+        Raises:
+            CoercionFailed: a rule could not be applied.
+        """
+        if self.patch is not None:
+            return self.patch.changes
+        return run(self.rules, Draft(attributes, self.context)).changes()
+
+    def apply_to_instance(self, stored: StoredInstance) -> Outgoing:
+        """A stored instance with the changes in it.
+
+        Raises:
+            CoercionFailed: a rule could not be applied.
+            BadInstance: the file cannot be read as what it claims to be.
+            StorageError: the file cannot be read.
+        """
+        if not self.rules:
+            return Outgoing.untouched(stored)
+        if self.patch is not None:
+            return splice(stored, self.patch)
+        return splice(stored, Patch(self.changes_for(read_head(stored, self.stop))))
+
+    def apply_to_answer(self, answer: Attributes, requested: Collection[int] | None = None) -> Attributes:
+        """An answer with the changes in it.
+
+        Args:
+            requested: the tags asked for; no other is added to the answer. None: any may be.
+
+        Raises:
+            CoercionFailed: a rule could not be applied.
+        """
+        changes = self.changes_for(answer)
+        if requested is not None:
+            changes = changes.only({*requested, *answer})
+        return changes.apply_to(answer)
+
+    def apply_to_keys(self, keys: Attributes) -> tuple[Attributes, Undo]:
+        """Query keys with the changes in them, and what turns the answers back.
+
+        Raises:
+            CoercionFailed: a rule could not be applied.
+        """
+        changes = self.changes_for(keys)
+        return changes.apply_to(keys), undo(keys, changes)
+
+
+def plan(rules: RuleSet, where: Where, context: Context) -> Plan:
+    """Decide which rules apply to one operation on one study."""
+    chosen: list[Rule] = []
+    certain = True
+    for rule in rules.at(where):
+        verdict = rule.when.holds(context, None)
+        if verdict is False:
+            continue
+        chosen.append(rule)
+        certain = certain and verdict is True
+        if verdict is True and rule.stop:
+            break
+    selected = tuple(chosen)
+    return Plan(selected, context, _ready(selected, context) if certain else None, _stop(selected))
+
+
+def _ready(rules: tuple[Rule, ...], context: Context) -> Patch | None:
+    """The changes, if they are the same for every data set."""
+    if any(action.reads for rule in rules for action in rule.then):
+        return None
+    try:
+        return Patch(run(rules, Draft(Attributes(), context, blind=True)).changes())
+    except CoercionFailed:
+        return None  # each data set will meet the failure by itself, and be refused by itself
+
+
+def _stop(rules: tuple[Rule, ...]) -> int:
+    """The tag below which everything stands that the rules look at or change."""
+    seen = [tag for rule in rules for action in rule.then for tag in (*action.reads, *action.writes)]
+    seen += [tag for rule in rules for tag in reads_of(rule.when)]
+    return min(max(seen, default=0) + 1, PIXELS)
+
+
+def run(rules: tuple[Rule, ...], draft: Draft) -> Draft:
+    """Apply rules in order to a draft whose data set is known.
+
+    Raises:
+        CoercionFailed: a rule could not be applied, and its failure is not to be passed over.
+    """
+    for rule in rules:
+        if not rule.when.holds(draft.context, draft):
+            continue
+        mark = draft.mark()
+        draft.rule = rule.name
+        try:
+            for action in rule.then:
+                action.apply(draft)
+        except ValueError as error:
+            if rule.on_failure is not OnFailure.PASS:
+                quarantine = rule.on_failure is OnFailure.QUARANTINE
+                raise CoercionFailed(rule.name, str(error), quarantine=quarantine) from error
+            draft.back_to(mark)
+        if rule.stop:
+            break
+    return draft
+
+
+def undo(asked: Attributes, changes: Changes) -> Undo:
+    """What gives each answer the asker's own keys back.
+
+    A key that a rule gave another single value gets the asked one back where the answer has the coerced one; a key
+    that a rule took out is put back; one that it added is taken out.
+    """
+    added = frozenset(tag for tag in changes.tags if tag not in asked)
+    removed = {tag: asked[tag] for tag in changes.removed if tag in asked}
+    replaced = {tag: changes.values for tag in changes.tags if tag in changes.values and tag in asked}
+
+    def back(answer: Attributes) -> Attributes:
+        same = [tag for tag, new in replaced.items() if answer.text(tag) == new.text(tag) and asked.text(tag)]
+        restored = asked.only([*same, *(tag for tag in removed if tag not in answer)])
+        return Changes(restored, added & frozenset(answer)).apply_to(answer)
+
+    return back

@@ -1,0 +1,135 @@
+"""From YAML to rules: one pass that gathers every problem, each with its line, column and path."""
+
+from __future__ import annotations
+
+import hashlib
+import typing
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path as FilePath
+
+from gateway.coercion.actions import AnyAction
+from gateway.coercion.parse_actions import ACTIONS
+from gateway.coercion.parse_conditions import condition
+from gateway.coercion.rules import OnFailure, Rule, RuleSet, Where
+from gateway.coercion.yamlnodes import Broken, Place, compose, each
+from gateway.errors import ConfigError
+
+_DIMSE = {
+    ("C_STORE_RQ", "SCU"): Where.RECEIVED,
+    ("C_STORE_RQ", "SCP"): Where.SENT,
+    ("C_FIND_RQ", "SCU"): Where.KEYS,
+    ("C_FIND_RSP", "SCU"): Where.ANSWERS,
+}
+"""dcm4chee's words: the DIMSE and the transfer role of the peer."""
+
+
+def load_rules(path: str | FilePath) -> RuleSet:
+    """Read a rule file.
+
+    Raises:
+        ConfigError: everything that is wrong with it, one line each.
+    """
+    try:
+        text = FilePath(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: not UTF-8 at byte {error.start}"]) from error
+    return parse_rules(text, str(path))
+
+
+def parse_rules(text: str, file: str = "rules") -> RuleSet:
+    """Read the text of a rule file; ``file`` stands in front of problems.
+
+    Raises:
+        ConfigError: everything that is wrong with it, one line each.
+    """
+    root = compose(text, file)
+    version = hashlib.sha256(text.encode()).hexdigest()[:12]
+    if root is None:
+        return RuleSet.of((), version)
+    rules = _rules(root)
+    if root.problems.lines:
+        raise ConfigError(root.problems.lines)
+    return RuleSet.of(rules, version)
+
+
+def _rules(root: Place) -> tuple[Rule, ...]:
+    try:
+        keys = root.mapping(("rules",))
+    except Broken:
+        return ()
+    places = keys["rules"].sequence() if "rules" in keys else []
+    first: dict[str, int] = {}
+    rules: list[Rule] = []
+    for place, rule in each(places, lambda one: (one, _rule(one))):
+        if rule.name in first:
+            place.note(f"a second rule is called {rule.name!r}", f"first in line {first[rule.name]}")
+        first.setdefault(rule.name, rule.line)
+        rules.append(rule)
+    return tuple(rules)
+
+
+def _rule(place: Place) -> Rule:
+    """One rule; its parts are all read before a broken one gives it up."""
+    keys = place.mapping(("description", *_PARTS))
+    if "name" in keys and not keys["name"].is_sequence and not keys["name"].is_mapping:
+        for one in keys.values():
+            one.path = one.path.replace(place.path, f"rules[{keys['name'].text()}]", 1)
+    missing = [name for name in ("name", "where", "then") if name not in keys]
+    for name in missing:
+        place.note(f"has no {name!r}")
+    parts: dict[str, typing.Any] = {}
+    for name, read in _PARTS.items():
+        if name in keys:
+            with suppress(Broken):
+                parts[name] = read(keys[name])
+    if any(name not in parts for name in ("name", "where", "then")):
+        raise Broken
+    return Rule(**parts, line=place.line)
+
+
+def _where(place: Place) -> frozenset[Where]:
+    return frozenset(each(place.sequence(), _one_where))
+
+
+def _one_where(place: Place) -> Where:
+    if not place.is_mapping:
+        return Where(place.choice(one.value for one in Where))
+    keys = place.mapping(("dimse", "role"))
+    if set(keys) != {"dimse", "role"}:
+        raise place.broken("needs both dimse and role", "or one of received, sent, keys, answers")
+    dimse = keys["dimse"].choice(sorted({one for one, _ in _DIMSE}))
+    role = keys["role"].choice(("SCU", "SCP"))
+    if (dimse, role) not in _DIMSE:
+        raise place.broken(f"no data set comes here as {dimse} from a peer as {role}")
+    return _DIMSE[dimse, role]
+
+
+def _actions(place: Place) -> tuple[AnyAction, ...]:
+    return tuple(action for several in each(place.sequence(), _action) for action in several)
+
+
+def _action(place: Place) -> tuple[AnyAction, ...]:
+    keys = place.mapping(tuple(ACTIONS))
+    if len(keys) != 1:
+        raise place.broken("an action is a mapping with one key", f"one of {', '.join(ACTIONS)}")
+    ((name, value),) = keys.items()
+    return ACTIONS[name](value)
+
+
+def _on_failure(place: Place) -> OnFailure:
+    return OnFailure(place.choice(one.value for one in OnFailure))
+
+
+_PARTS: dict[str, Callable[[Place], object]] = {
+    "name": Place.text,
+    "where": _where,
+    "when": condition,
+    "then": _actions,
+    "priority": Place.integer,
+    "stop": Place.boolean,
+    "on_failure": _on_failure,
+    "enabled": Place.boolean,
+}

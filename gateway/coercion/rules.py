@@ -1,0 +1,111 @@
+"""Rules and rule sets, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from gateway.coercion.actions import AnyAction, FromLeading, Policy
+from gateway.coercion.conditions import ALWAYS, AnyCondition
+from gateway.dicom.status import Status
+from gateway.errors import GatewayError
+
+
+class Where(Enum):
+    """What a rule is applied to."""
+
+    RECEIVED = "received"
+    """Instances that a peer sends to us; dcm4chee's C_STORE_RQ with the peer as SCU."""
+    SENT = "sent"
+    """Instances that we send; C_STORE_RQ with the peer as SCP."""
+    KEYS = "keys"
+    """The keys of queries we are asked; C_FIND_RQ with the peer as SCU."""
+    ANSWERS = "answers"
+    """Our answers to queries; C_FIND_RSP with the peer as SCU."""
+
+
+class OnFailure(Enum):
+    """What becomes of a data set that a rule could not be applied to."""
+
+    REFUSE = "refuse"
+    """The operation on this data set fails."""
+    PASS = "pass"  # noqa: S105
+    """It goes on without this rule's changes."""
+    QUARANTINE = "quarantine"
+    """A received instance is put aside; elsewhere the same as refuse."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A selector and what is to be done.
+
+    Attributes:
+        priority: rules of higher priority go first; equal ones in the order of the file.
+        stop: when this rule applies, no later one does.
+        line: where the rule stands in its file; not part of what it is.
+    """
+
+    name: str
+    where: frozenset[Where]
+    then: tuple[AnyAction, ...]
+    when: AnyCondition = ALWAYS
+    priority: int = 0
+    stop: bool = False
+    on_failure: OnFailure = OnFailure.REFUSE
+    enabled: bool = True
+    line: int = field(default=0, compare=False)
+
+
+BUILT_IN = Rule(
+    name="leading-attributes",
+    where=frozenset({Where.SENT, Where.ANSWERS}),
+    then=(FromLeading(Policy.MERGE, ("patient", "study")),),
+    priority=1000,
+    on_failure=OnFailure.PASS,
+)
+"""What the gateway is for; a rule of the same name in the file takes its place, also one that is not enabled."""
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """Every rule, in the order in which they are tried.
+
+    Attributes:
+        version: changes with the content, so that a log line can say which rules an operation ran under.
+    """
+
+    rules: tuple[Rule, ...] = (BUILT_IN,)
+    version: str = "built-in"
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+
+    @classmethod
+    def default(cls) -> RuleSet:
+        """The built-in rule alone."""
+        return cls()
+
+    @classmethod
+    def of(cls, rules: tuple[Rule, ...], version: str, warnings: tuple[str, ...] = ()) -> RuleSet:
+        """The rules of a file and, unless one of them has its name, the built-in one."""
+        replaced = any(rule.name == BUILT_IN.name for rule in rules)
+        everything = rules if replaced else (BUILT_IN, *rules)
+        return cls(tuple(sorted(everything, key=lambda rule: -rule.priority)), version, warnings)
+
+    def at(self, where: Where) -> tuple[Rule, ...]:
+        """The enabled rules for one kind of data set, in order."""
+        return tuple(rule for rule in self.rules if rule.enabled and where in rule.where)
+
+
+class CoercionFailed(GatewayError):
+    """A rule could not be applied, and it says that the data set may not go on without it.
+
+    Attributes:
+        rule: its name.
+        quarantine: a received instance is to be put aside rather than refused.
+    """
+
+    status = Status.UNABLE_TO_PROCESS
+
+    def __init__(self, rule: str, problem: str, *, quarantine: bool) -> None:
+        super().__init__(f"coercion rule {rule}: {problem}")
+        self.rule = rule
+        self.quarantine = quarantine
