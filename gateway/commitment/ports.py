@@ -7,8 +7,8 @@ from typing import Protocol
 from gateway.dimse.ports import ActionRequest, EventHandler, EventReport, Peer
 
 
-class Wire(Protocol):
-    """Associations of ours with the Push Model SOP Class."""
+class ActionSender(Protocol):
+    """Associations on which we are the SCU of the Push Model."""
 
     def action(self, peer: Peer, request: ActionRequest, on_event: EventHandler, linger: float) -> int:
         """Send an N-ACTION request on an association of its own, and return the status of the response.
@@ -19,6 +19,10 @@ class Wire(Protocol):
         Raises:
             UpstreamError: no response came.
         """
+
+
+class EventSender(Protocol):
+    """Associations of ours on which we are its SCP, by role selection (PS3.4 J.3.3)."""
 
     def report(self, peer: Peer, event: EventReport, calling: str) -> int:
         """Send an N-EVENT-REPORT request on a new association, roles reversed, and return the response's status.

@@ -18,7 +18,7 @@ from gateway.commitment.decision import Decider
 from gateway.commitment.job import Event, NotPossible, State
 from gateway.commitment.jobs import LEASE, Job, JobLedger
 from gateway.commitment.messages import PUSH_MODEL, WELL_KNOWN_INSTANCE, write_result
-from gateway.commitment.ports import Wire
+from gateway.commitment.ports import EventSender
 from gateway.commitment.records import UnknownTransaction
 from gateway.commitment.routes import Routes
 from gateway.dicom.status import Kind, Status, kind
@@ -47,7 +47,7 @@ class Reporter:
         self,
         jobs: JobLedger,
         decider: Decider,
-        wire: Wire,
+        wire: EventSender,
         routes: Routes,
         *,
         clock: Callable[[], float] = time.time,

@@ -18,7 +18,7 @@ from gateway.commitment.messages import (
     read_result,
     write_request,
 )
-from gateway.commitment.ports import Wire
+from gateway.commitment.ports import ActionSender
 from gateway.commitment.records import UnknownTransaction
 from gateway.dicom.attributes import MalformedDataset
 from gateway.dicom.caller import Caller
@@ -47,7 +47,7 @@ class CommitmentSCU:
     def __init__(
         self,
         inquiries: InquiryLedger,
-        wire: Wire,
+        wire: ActionSender,
         *,
         timeout: float = 86400.0,
         linger: float = 0.0,
