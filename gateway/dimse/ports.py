@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Protocol
 
 from gateway.dicom.attributes import Attributes
@@ -16,6 +17,7 @@ from gateway.dicom.caller import Caller
 from gateway.dicom.counter import SubOperations
 from gateway.dicom.identifier import Query, Retrieve
 from gateway.dicom.instance import Outgoing
+from gateway.dimse.negotiation import AssociateReject, UserIdentity
 
 Cancelled = Callable[[], bool]
 """True after C-CANCEL for the running operation, or when the association is gone."""
@@ -189,3 +191,41 @@ class EventHandler(Protocol):
 
     def __call__(self, event: EventReport, caller: Caller) -> None:
         """Take the event; raise a GatewayError to answer with its status."""
+
+
+class Verb(Enum):
+    """What a caller may be allowed to do."""
+
+    ECHO = "echo"
+    FIND = "find"
+    MOVE = "move"
+    GET = "get"
+    STORE = "store"
+    COMMIT = "commit"
+
+
+@dataclass(frozen=True)
+class Admission:
+    """A caller that is let in.
+
+    Attributes:
+        peer: the name of the configured peer it was recognised as.
+        verbs: what it may do; the presentation contexts of the rest are rejected.
+    """
+
+    peer: str
+    verbs: frozenset[Verb]
+
+
+class Policy(Protocol):
+    """Decides who may associate, and for what."""
+
+    def admit(
+        self, calling: str, called: str, address: str, identity: UserIdentity | None
+    ) -> Admission | AssociateReject:
+        """Let the caller in, or say how it is rejected.
+
+        Args:
+            calling: its AE title without padding; anything at all from an unknown peer.
+            address: its network address as text.
+        """

@@ -1,0 +1,192 @@
+"""The life of an association that a peer requested, in its own thread (PS3.8 section 9.2, acceptor's states).
+
+TLS handshake and A-ASSOCIATE-RQ within one absolute deadline (ARTIM), then negotiation, then requests one at a time
+until release, abort, silence or the server's wish to stop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+from gateway import metrics
+from gateway.dicom.caller import Caller
+from gateway.dicom.identifier import Negotiated
+from gateway.dicom.models import FIND_MODELS, GET_MODELS, MOVE_MODELS
+from gateway.dimse import acse, pdu
+from gateway.dimse.exchange import Exchange
+from gateway.dimse.negotiation import (
+    CALLED_AE_NOT_RECOGNISED,
+    CALLING_AE_NOT_RECOGNISED,
+    Accepted,
+    AssociateAccept,
+    AssociateReject,
+    AssociateRequest,
+    decide,
+    negotiated,
+    preflight,
+)
+from gateway.dimse.pdu import Control, ProtocolError
+from gateway.dimse.ports import Admission, Policy
+from gateway.dimse.services import Dispatcher, Handlers, Session
+from gateway.dimse.sopclasses import Offering
+from gateway.dimse.wire import Channel, Lost, unexpected
+from gateway.errors import UpstreamKind
+from gateway.logs import bound, get_logger
+
+_log = get_logger("dimse")
+_REASONS = {CALLING_AE_NOT_RECOGNISED: "calling_aet", CALLED_AE_NOT_RECOGNISED: "called_aet"}
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """How long an acceptor waits, in seconds."""
+
+    setup: float = 10.0
+    """From the first byte to the whole A-ASSOCIATE-RQ, TLS handshake included."""
+    idle: float = 300.0
+    """From the end of a request to the next."""
+    dimse: float = 60.0
+    """For the response to a C-STORE sub-operation of a C-GET."""
+    network: float = 30.0
+    """For one PDU to be read or written whole."""
+    linger: float = 5.0
+    """For the peer to close after A-RELEASE-RP, A-ASSOCIATE-RJ or A-ABORT (Sta13)."""
+
+
+@dataclass(frozen=True)
+class Acceptor:
+    """What all associations of a server share."""
+
+    handlers: Handlers
+    offering: Offering
+    dispatcher: Dispatcher
+    policy: Policy
+    deadlines: Deadlines
+    max_length: int
+    tls: ssl.SSLContext | None
+
+
+class AcceptedAssociation:
+    """One association from its first byte to its last.
+
+    Attributes:
+        idle: no operation is running, so a stopping server need not wait for it.
+    """
+
+    def __init__(self, acceptor: Acceptor, sock: socket.socket, address: str, stopping: Callable[[], bool]) -> None:
+        self._acceptor = acceptor
+        self._sock = sock
+        self._address = address
+        self._stopping = stopping
+        self._channel: Channel | None = None
+        self.idle = True
+
+    def run(self) -> None:
+        """Serve the association to its end; raises nothing."""
+        try:
+            self._run()
+        except Lost as error:
+            self._ended(error)
+        except ProtocolError as error:
+            _log.warning("association aborted", reason=error.message, address=self._address)
+            self._abort(error.reason)
+        except OSError as error:  # the TLS handshake, or a socket that died before it was set up
+            _log.info("connection failed", error=type(error).__name__, address=self._address)
+        except Exception:  # noqa: BLE001 - the root of the thread
+            _log.exception("association failed", address=self._address)
+            self._abort(pdu.AbortReason.NOT_SPECIFIED)
+        finally:
+            self._sock.close()
+
+    def wake(self) -> None:
+        """Make an idle association notice that the server stops."""
+        with contextlib.suppress(OSError):  # it has just ended by itself
+            self._sock.shutdown(socket.SHUT_RD)
+
+    def _abort(self, reason: int | None) -> None:
+        if self._channel:
+            self._channel.abort(reason)
+
+    def _ended(self, error: Lost) -> None:
+        if self._stopping() or error.kind is UpstreamKind.TIMEOUT:
+            self._abort(pdu.AbortReason.NOT_SPECIFIED)
+        if not self._stopping():
+            _log.info("association ended", reason=error.message, address=self._address)
+
+    def _run(self) -> None:
+        deadlines = self._acceptor.deadlines
+        limit = monotonic() + deadlines.setup
+        if self._acceptor.tls:
+            self._sock.settimeout(deadlines.setup)
+            self._sock = self._acceptor.tls.wrap_socket(self._sock, server_side=True)
+        channel = Channel(self._sock, network=deadlines.network, max_length=self._acceptor.max_length)
+        self._channel = channel
+        first = channel.event(limit)
+        if not isinstance(first, Control) or first.type != pdu.ASSOCIATE_RQ:
+            if isinstance(first, Control) and first.type == pdu.ABORT:
+                raise Lost("aborted before it began", UpstreamKind.ABORTED)
+            raise unexpected(first)
+        request = acse.decode_request(first.data)
+        answer = preflight(request) or self._acceptor.policy.admit(
+            request.calling, request.called, self._address, request.identity
+        )
+        if isinstance(answer, AssociateReject):
+            self._reject(channel, request, answer)
+            return
+        accept, contexts = self._decide(request, answer)
+        channel.send(acse.encode_accept(accept, request))
+        caller = Caller(request.calling, self._address, answer.peer, request.called)
+        session = Session(
+            Exchange(channel, contexts, request.max_length),
+            caller,
+            answer,
+            _settled(accept),
+            deadlines.dimse,
+        )
+        with bound(peer=answer.peer or "unknown", address=self._address):
+            metrics.ASSOCIATIONS_ACCEPTED.labels(answer.peer or "unknown").inc()
+            self._serve(session)
+
+    def _reject(self, channel: Channel, request: AssociateRequest, reject: AssociateReject) -> None:
+        metrics.ASSOCIATIONS_REJECTED.labels(_REASONS.get(reject, "other")).inc()
+        _log.warning(
+            "association rejected",
+            calling=request.calling,
+            address=self._address,
+            reject=f"{reject.result}/{reject.source}/{reject.reason}",
+        )
+        channel.send(acse.encode_reject(reject))
+        channel.linger(self._acceptor.deadlines.linger)
+
+    def _decide(self, request: AssociateRequest, admission: Admission) -> tuple[AssociateAccept, dict[int, Accepted]]:
+        offering = self._acceptor.offering
+        return decide(
+            request,
+            lambda uid: offering.offer(uid, admission.verbs),
+            offering.extend,
+            max_length=self._acceptor.max_length,
+        )
+
+    def _serve(self, session: Session) -> None:
+        exchange, deadlines = session.exchange, self._acceptor.deadlines
+        while not self._stopping():
+            message = exchange.receive(monotonic() + deadlines.idle)
+            if message is None:
+                exchange.channel.send(pdu.RELEASE_REPLY)
+                exchange.channel.linger(deadlines.linger)
+                return
+            self.idle = False
+            self._acceptor.dispatcher.serve(session, message)
+            self.idle = True
+        raise Lost("the server stops", UpstreamKind.ABORTED)
+
+
+def _settled(accept: AssociateAccept) -> dict[str, Negotiated]:
+    """What extended negotiation settled, by SOP class."""
+    classes = {*FIND_MODELS, *MOVE_MODELS, *GET_MODELS}
+    return {uid: negotiated(answered) for uid, answered in accept.extended.items() if uid in classes}

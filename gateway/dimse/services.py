@@ -1,0 +1,499 @@
+"""The SCPs: parse and check a request, call its handler, turn what comes back into responses (PS3.4 B, C, J).
+
+A handler's :class:`~gateway.errors.GatewayError` becomes the status it carries. What no one expected is logged here,
+at the root of the operation, and answered with a failure; the association goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import NamedTuple, TypeVar
+
+from gateway import metrics
+from gateway.dicom.attributes import Attributes, MalformedDataset
+from gateway.dicom.caller import Caller, InvalidAETitle, ae_title
+from gateway.dicom.counter import SubOperations
+from gateway.dicom.identifier import InvalidIdentifier, Negotiated, Retrieve, parse_query, parse_retrieve
+from gateway.dicom.models import FIND_MODELS, GET_MODELS, MOVE_MODELS
+from gateway.dicom.status import Status, kind
+from gateway.dimse import pdu
+from gateway.dimse.command import Command, Field, response
+from gateway.dimse.exchange import Exchange, Message
+from gateway.dimse.pdu import Buffer, ProtocolError
+from gateway.dimse.ports import (
+    ActionHandler,
+    ActionRequest,
+    Admission,
+    AfterAction,
+    EventHandler,
+    EventReport,
+    FindHandler,
+    GetHandler,
+    MoveHandler,
+    Originator,
+    Receiver,
+    StoreRequest,
+    Verb,
+)
+from gateway.dimse.sender import Sender
+from gateway.dimse.sopclasses import IMPLICIT
+from gateway.dimse.wire import Lost
+from gateway.errors import GatewayError, Refused, UpstreamKind
+from gateway.logs import get_logger
+
+_BATCH = 60_000
+_FLUSH_SECONDS = 0.05
+_PENDING_SECONDS = 1.0
+_log = get_logger("dimse")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """What is served, and by whom; a service without a handler is not offered.
+
+    Attributes:
+        find_keys: tags that can be matched and returned; a query with others is answered with FF01H. ``None``: any.
+        lenient: accept hierarchical queries without the unique keys above their level.
+        negotiated: what of extended negotiation the handlers implement.
+        extra_storage: private storage SOP classes that are taken and sent.
+    """
+
+    find: FindHandler | None = None
+    move: MoveHandler | None = None
+    get: GetHandler | None = None
+    store: Receiver | None = None
+    action: ActionHandler | None = None
+    event: EventHandler | None = None
+    find_keys: frozenset[int] | None = None
+    lenient: bool = False
+    negotiated: Negotiated = field(default_factory=Negotiated)
+    extra_storage: frozenset[str] = frozenset()
+
+    @property
+    def verbs(self) -> frozenset[Verb]:
+        """The services that are offered."""
+        present = {
+            Verb.ECHO: True,
+            Verb.FIND: self.find is not None,
+            Verb.MOVE: self.move is not None,
+            Verb.GET: self.get is not None,
+            Verb.STORE: self.store is not None,
+            Verb.COMMIT: self.action is not None or self.event is not None,
+        }
+        return frozenset(verb for verb, there in present.items() if there)
+
+
+@dataclass
+class Session:
+    """An association as its SCPs see it."""
+
+    exchange: Exchange
+    caller: Caller
+    admission: Admission
+    negotiated: dict[str, Negotiated]
+    dimse: float
+    _last_id: int = field(default=0)
+
+    def next_message_id(self) -> int:
+        """Number our own requests on this association."""
+        self._last_id = self._last_id % 0xFFFF + 1
+        return self._last_id
+
+
+class Outcome(NamedTuple):
+    """How an operation ended, for its final response."""
+
+    status: int
+    comment: str | None = None
+    offending: tuple[int, ...] = ()
+
+
+class Dispatcher:
+    """Serves the requests of an association, each by the SCP it is for."""
+
+    def __init__(self, handlers: Handlers) -> None:
+        self._handlers = handlers
+        self._services: dict[int, tuple[str, Verb, Callable[[Session, Message], int]]] = {
+            Field.C_ECHO: ("echo", Verb.ECHO, self._echo),
+            Field.C_FIND: ("find", Verb.FIND, self._find),
+            Field.C_MOVE: ("move", Verb.MOVE, self._move),
+            Field.C_GET: ("get", Verb.GET, self._get),
+            Field.C_STORE: ("store", Verb.STORE, self._store),
+            Field.N_ACTION: ("action", Verb.COMMIT, self._action),
+            Field.N_EVENT_REPORT: ("event", Verb.COMMIT, self._event),
+        }
+
+    def serve(self, session: Session, message: Message) -> None:
+        """Answer one request.
+
+        Raises:
+            Lost: the association ended.
+            ProtocolError: the peer broke the protocol.
+        """
+        began = monotonic()
+        command = message.command
+        if command.is_response:
+            raise ProtocolError("a response to nothing")
+        if command.message_id is None:
+            raise ProtocolError("request without Message ID")
+        name, verb, service = self._services.get(command.field, ("other", None, None))
+        if service is None or verb is None:
+            status = self._refuse(session, message, Status.UNRECOGNISED_OPERATION)
+        elif verb not in session.admission.verbs:
+            status = self._refuse(session, message, Status.NOT_AUTHORISED)
+        else:
+            status = service(session, message)
+        session.exchange.forget_cancels()
+        metrics.REQUESTS.labels(name, kind(status).value).inc()
+        metrics.REQUEST_SECONDS.labels(name).observe(monotonic() - began)
+
+    def _refuse(self, session: Session, message: Message, status: int, comment: str | None = None) -> int:
+        session.exchange.discard(message)
+        return _answer(session, message, Outcome(status, comment))
+
+    def _echo(self, session: Session, message: Message) -> int:
+        session.exchange.discard(message)
+        return _answer(session, message, Outcome(Status.SUCCESS))
+
+    def _find(self, session: Session, message: Message) -> int:
+        handler, model = self._handlers.find, FIND_MODELS.get(message.context.abstract_syntax)
+        if handler is None or model is None:
+            return self._refuse(session, message, Status.SOP_CLASS_NOT_SUPPORTED)
+        cancelled = _cancelled(session, message)
+        answers = _Answers(session.exchange, message)
+
+        def run() -> Outcome:
+            negotiated = session.negotiated.get(message.context.abstract_syntax, Negotiated())
+            identifier = read_attributes(session.exchange, message)
+            query = parse_query(identifier, model, negotiated, lenient=self._handlers.lenient)
+            supported = self._handlers.find_keys
+            if supported is not None and any(tag not in supported for tag in query.keys):
+                answers.pending = Status.PENDING_UNSUPPORTED_KEYS
+            stream = handler(query, session.caller, cancelled)
+            for answer in stream:
+                if answers.add(answer) and cancelled():
+                    _close(stream)
+                    return Outcome(Status.CANCEL)
+            return Outcome(Status.CANCEL if cancelled() else Status.SUCCESS)
+
+        outcome = _guarded(run, Status.UNABLE_TO_PROCESS)
+        answers.finish(outcome)
+        return outcome.status
+
+    def _move(self, session: Session, message: Message) -> int:
+        handler, model = self._handlers.move, MOVE_MODELS.get(message.context.abstract_syntax)
+        if handler is None or model is None:
+            return self._refuse(session, message, Status.SOP_CLASS_NOT_SUPPORTED)
+        relational = session.negotiated.get(message.context.abstract_syntax, Negotiated()).relational
+        originator = Originator(session.caller.aet, message.command.message_id or 0)
+        cancelled = _cancelled(session, message)
+
+        def counters() -> Iterator[SubOperations]:
+            retrieve = parse_retrieve(read_attributes(session.exchange, message), model, relational=relational)
+            destination = _destination(message.command)
+            return handler(retrieve, destination, session.caller, originator, cancelled)
+
+        return _retrieve(session, message, counters, cancelled)
+
+    def _get(self, session: Session, message: Message) -> int:
+        handler, model = self._handlers.get, GET_MODELS.get(message.context.abstract_syntax)
+        if handler is None or model is None:
+            return self._refuse(session, message, Status.SOP_CLASS_NOT_SUPPORTED)
+        relational = session.negotiated.get(message.context.abstract_syntax, Negotiated()).relational
+        channel = Sender(session.exchange, session.next_message_id, session.dimse)
+        cancelled = _cancelled(session, message)
+
+        def counters() -> Iterator[SubOperations]:
+            retrieve: Retrieve = parse_retrieve(
+                read_attributes(session.exchange, message), model, relational=relational
+            )
+            return handler(retrieve, channel, session.caller, cancelled)
+
+        return _retrieve(session, message, counters, cancelled)
+
+    def _store(self, session: Session, message: Message) -> int:
+        receiver = self._handlers.store
+        if receiver is None:
+            return self._refuse(session, message, Status.SOP_CLASS_NOT_SUPPORTED)
+        outcome = receive_instance(receiver, session.exchange, message, session.caller)
+        return _answer(session, message, outcome)
+
+    def _action(self, session: Session, message: Message) -> int:
+        handler, command = self._handlers.action, message.command
+        if handler is None:
+            return self._refuse(session, message, Status.NO_SUCH_SOP_CLASS)
+        after: AfterAction | None = None
+
+        def run() -> Outcome:
+            nonlocal after
+            information = read_attributes(session.exchange, message)
+            action = ActionRequest(
+                command.sop_class or "", command.sop_instance or "", command.action_type or 0, information
+            )
+            after = handler(action, session.caller)
+            return Outcome(Status.SUCCESS)
+
+        status = _answer(session, message, _guarded(run, Status.PROCESSING_FAILURE))
+        if after:
+            after(_Events(session, message))
+        return status
+
+    def _event(self, session: Session, message: Message) -> int:
+        handler = self._handlers.event
+        if handler is None:
+            return self._refuse(session, message, Status.NO_SUCH_SOP_CLASS)
+        return _answer(session, message, take_event(handler, session.exchange, message, session.caller))
+
+
+def take_event(handler: EventHandler, exchange: Exchange, message: Message, caller: Caller) -> Outcome:
+    """Hand an N-EVENT-REPORT to its handler, and say how that ended.
+
+    Raises:
+        Lost: the association ended.
+        ProtocolError: the peer broke the protocol.
+    """
+    command = message.command
+
+    def run() -> Outcome:
+        information = read_attributes(exchange, message)
+        handler(
+            EventReport(command.sop_class or "", command.sop_instance or "", command.event_type or 0, information),
+            caller,
+        )
+        return Outcome(Status.SUCCESS)
+
+    return _guarded(run, Status.PROCESSING_FAILURE)
+
+
+class _Events:
+    """N-EVENT-REPORTs on the association whose N-ACTION has just been answered (PS3.4 J.3.3)."""
+
+    def __init__(self, session: Session, action: Message) -> None:
+        self._session = session
+        self._context = action.context
+
+    def report(self, event: EventReport) -> int:
+        """Send one event and return the status of the response, as the port says."""
+        session = self._session
+        command = Command(
+            Field.N_EVENT_REPORT,
+            message_id=session.next_message_id(),
+            sop_class=event.sop_class_uid,
+            sop_instance=event.sop_instance_uid,
+            event_type=event.event_type,
+        )
+        body = event.information.encode(implicit=self._context.transfer_syntax == IMPLICIT)
+        session.exchange.send(self._context.id, command, body)
+        return await_status(session.exchange, command, session.dimse)
+
+
+def await_status(exchange: Exchange, request: Command, seconds: float) -> int:
+    """The status of the one response to a request of ours.
+
+    Raises:
+        Lost: none came, or the association ended.
+        ProtocolError: something else came.
+    """
+    message = exchange.receive(monotonic() + seconds)
+    if message is None:
+        raise Lost("released in the middle of an operation", UpstreamKind.PROTOCOL)
+    status = require_response(message, request)
+    exchange.discard(message)
+    return status
+
+
+def require_response(message: Message, request: Command) -> int:
+    """The status of a message that has to be a response to a request of ours.
+
+    Raises:
+        ProtocolError: it is not.
+    """
+    answer = message.command
+    if (answer.field, answer.responding_to) != (request.field | 0x8000, request.message_id) or answer.status is None:
+        raise ProtocolError("not a response to the request")
+    return answer.status
+
+
+class _Answers:
+    """Gathers C-FIND responses and sends them some 60 KB at a time.
+
+    All pending responses of an operation have the same command set, so it is encoded once.
+    """
+
+    def __init__(self, exchange: Exchange, message: Message) -> None:
+        self._exchange = exchange
+        self._message = message
+        self._implicit = message.context.transfer_syntax == IMPLICIT
+        self._parts: list[Buffer] = []
+        self._size = 0
+        self._since = monotonic()
+        self._prefix = b""
+        self.pending = Status.PENDING
+
+    def add(self, answer: Attributes) -> bool:
+        """Add an answer; true when the gathered ones were sent, a good moment to look for C-CANCEL."""
+        context_id, max_length = self._message.context.id, self._exchange.max_length
+        if not self._prefix:
+            command = response(self._message.command, self.pending, has_dataset=True)
+            self._prefix = pdu.message(context_id, command.encode(), None, max_length)
+        body = answer.encode(implicit=self._implicit)
+        self._parts.append(self._prefix)
+        self._parts.extend(pdu.cut(context_id, body, max_length, command=False))
+        self._size += len(body) + len(self._prefix)
+        if self._size < _BATCH and monotonic() - self._since < _FLUSH_SECONDS:
+            return False
+        self._flush()
+        return True
+
+    def _flush(self) -> None:
+        self._exchange.channel.send(b"".join(self._parts))
+        self._parts.clear()
+        self._size = 0
+        self._since = monotonic()
+
+    def finish(self, outcome: Outcome) -> None:
+        """Send what is left and the final response in one go."""
+        final = _final(self._message, outcome)
+        self._parts.append(pdu.message(self._message.context.id, final.encode(), None, self._exchange.max_length))
+        self._flush()
+
+
+def receive_instance(receiver: Receiver, exchange: Exchange, message: Message, caller: Caller) -> Outcome:
+    """Stream one C-STORE request's data set to its receiver, and say how that ended.
+
+    Raises:
+        Lost: the association ended before the data set did; nothing of it is kept.
+        ProtocolError: the peer broke the protocol; likewise.
+    """
+    command = message.command
+    originator = None
+    if command.originator_aet:
+        originator = Originator(command.originator_aet, command.originator_id or 0)
+    request = StoreRequest(
+        command.sop_class or "",
+        command.sop_instance or "",
+        message.context.transfer_syntax,
+        caller,
+        originator,
+    )
+    if not command.has_dataset:
+        return Outcome(Status.MISTYPED_ARGUMENT, "C-STORE request without a data set")
+    if request.sop_class_uid != message.context.abstract_syntax or not request.sop_instance_uid:
+        exchange.discard(message)
+        return Outcome(Status.SOP_CLASS_NOT_SUPPORTED, "SOP class is not the presentation context's")
+    opened = _guarded_value(lambda: receiver.begin(request), Status.PROCESSING_FAILURE)
+    if isinstance(opened, Outcome):
+        exchange.discard(message)
+        return opened
+    try:
+        exchange.stream(message, opened.fd)
+    except OSError as error:
+        opened.abort()
+        _log.error("instance could not be written", errno=error.errno)
+        return Outcome(Status.OUT_OF_RESOURCES, "storage failed")
+    except (Lost, ProtocolError):
+        opened.abort()
+        raise
+    return _guarded(lambda: Outcome(opened.commit()), Status.PROCESSING_FAILURE)
+
+
+def _retrieve(
+    session: Session,
+    message: Message,
+    begin: Callable[[], Iterator[SubOperations]],
+    cancelled: Callable[[], bool],
+) -> int:
+    """Carry out a C-MOVE or C-GET: pending responses now and then, and the final one."""
+    last = SubOperations(0)
+    told = monotonic()
+
+    def run() -> Outcome:
+        nonlocal last, told
+        for last in begin():
+            if last.remaining and monotonic() - told >= _PENDING_SECONDS:
+                told = monotonic()
+                _send_counters(session, message, Outcome(Status.PENDING), last)
+        return Outcome(Status.CANCEL if last.remaining and cancelled() else last.final)
+
+    outcome = _guarded(run, Status.UNABLE_TO_PROCESS)
+    _send_counters(session, message, outcome, last)
+    return outcome.status
+
+
+def _send_counters(session: Session, message: Message, outcome: Outcome, counters: SubOperations) -> None:
+    # Remaining only while there is a rest: pending and cancel (PS3.4 C.4.2.1.6). The list of what failed stands in
+    # final responses alone (C.4.2.1.3).
+    command = _final(message, outcome)
+    unfinished = outcome.status in {Status.PENDING, Status.CANCEL}
+    command.remaining = counters.remaining if unfinished else None
+    command.completed, command.failed, command.warning = counters.completed, counters.failed, counters.warning
+    dataset = None
+    if counters.failed_uids and outcome.status not in {Status.PENDING, Status.SUCCESS}:
+        identifier = Attributes.of({"FailedSOPInstanceUIDList": counters.failed_uids})
+        dataset = identifier.encode(implicit=message.context.transfer_syntax == IMPLICIT)
+    session.exchange.send(message.context.id, command, dataset)
+
+
+def _cancelled(session: Session, message: Message) -> Callable[[], bool]:
+    message_id = message.command.message_id or 0
+    return lambda: session.exchange.cancelled(message_id)
+
+
+def read_attributes(exchange: Exchange, message: Message) -> Attributes:
+    """The data set of the message just received, empty when it has none.
+
+    Raises:
+        MalformedDataset: it cannot be read.
+    """
+    if not message.command.has_dataset:
+        return Attributes()
+    data = exchange.dataset(message)
+    return Attributes.decode(data, implicit=message.context.transfer_syntax == IMPLICIT)
+
+
+def _destination(command: Command) -> str:
+    try:
+        return ae_title(command.destination or "")
+    except InvalidAETitle:
+        raise Refused("move destination is no AE title", Status.MOVE_DESTINATION_UNKNOWN) from None
+
+
+def _final(message: Message, outcome: Outcome) -> Command:
+    return response(message.command, outcome.status, comment=outcome.comment, offending=outcome.offending)
+
+
+def _answer(session: Session, message: Message, outcome: Outcome) -> int:
+    session.exchange.send(message.context.id, _final(message, outcome))
+    return outcome.status
+
+
+def _guarded(run: Callable[[], Outcome], failure: int) -> Outcome:
+    return _guarded_value(run, failure)
+
+
+def _guarded_value(run: Callable[[], _T], failure: int) -> _T | Outcome:
+    """Run a handler at the operation's root and turn what it raises into an outcome."""
+    try:
+        return run()
+    except (Lost, ProtocolError):
+        raise  # of this association: there is nobody to answer
+    except InvalidIdentifier as error:
+        return Outcome(Status.IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS, error.comment, error.offending)
+    except MalformedDataset:
+        return Outcome(failure, "data set cannot be read")
+    except Refused as error:
+        return Outcome(error.status, error.comment, error.offending)
+    except GatewayError as error:
+        return Outcome(error.status, error.comment)
+    except Exception:  # noqa: BLE001 - the root of the operation
+        _log.exception("operation failed")
+        return Outcome(failure, "internal error")
+
+
+def _close(stream: Iterator[Attributes]) -> None:
+    close = getattr(stream, "close", None)
+    if close:
+        close()

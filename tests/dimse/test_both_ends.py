@@ -1,0 +1,223 @@
+"""Our requestor against our acceptor: every service, both ends real."""
+
+# ruff: noqa: ARG001, ARG005 - handlers take what their port says
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gateway.dicom.attributes import Attributes
+from gateway.dicom.caller import Caller
+from gateway.dicom.models import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE, VERIFICATION
+from gateway.dicom.status import Status
+from gateway.dimse.negotiation import Role
+from gateway.dimse.ports import ActionRequest, EventReport, Originator, Verb
+from gateway.dimse.requestor import connect
+from gateway.dimse.services import Handlers
+from gateway.errors import Cancelled, UpstreamError, UpstreamKind
+from tests.dimse.doubles import (
+    CT,
+    EXPLICIT,
+    IMPLICIT,
+    STUDY_ROOT_FIND,
+    STUDY_ROOT_GET,
+    STUDY_ROOT_MOVE,
+    Finder,
+    Folder,
+    Shelf,
+    gateway,
+    instance,
+    serving,
+    studies,
+)
+from tests.support.waiting import wait_until
+
+QUERY = Attributes.of({"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": "", "PatientID": "", "PatientName": ""})
+
+
+def test_echo_is_answered() -> None:
+    with serving(Handlers()) as server, connect(gateway(server), "ME", [(VERIFICATION, IMPLICIT)]) as association:
+        assert association.echo() == Status.SUCCESS
+
+
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT])
+@pytest.mark.parametrize("count", [0, 1, 2000])
+def test_find_yields_every_answer_in_either_syntax(syntax: str, count: int) -> None:
+    finder = Finder(studies(count))
+    with (
+        serving(Handlers(find=finder)) as server,
+        connect(gateway(server), "ME", [(STUDY_ROOT_FIND, syntax)]) as association,
+    ):
+        assert list(association.find(STUDY_ROOT_FIND, QUERY)) == finder.answers
+        assert list(association.find(STUDY_ROOT_FIND, QUERY)) == finder.answers
+
+
+def test_find_closed_early_cancels_and_the_association_is_usable() -> None:
+    finder = Finder(studies(20000))
+    with (
+        serving(Handlers(find=finder)) as server,
+        connect(gateway(server), "ME", [(STUDY_ROOT_FIND, EXPLICIT)]) as association,
+    ):
+        answers = association.find(STUDY_ROOT_FIND, QUERY)
+        next(answers)
+        answers.close()  # type: ignore[attr-defined]
+        assert finder.closed.wait(5)
+        finder.answers = studies(3)
+        assert len(list(association.find(STUDY_ROOT_FIND, QUERY))) == 3
+
+
+def test_find_cancelled_by_the_caller_is_no_answer() -> None:
+    finder = Finder(studies(20000))
+    seen: list[Attributes] = []
+    with (
+        serving(Handlers(find=finder)) as server,
+        connect(gateway(server), "ME", [(STUDY_ROOT_FIND, EXPLICIT)]) as association,
+    ):
+        with pytest.raises(Cancelled):
+            seen.extend(association.find(STUDY_ROOT_FIND, QUERY, lambda: len(seen) >= 10))
+        assert len(seen) == 10
+        assert association.is_open
+
+
+def test_find_with_a_bad_identifier_raises_its_status() -> None:
+    with (
+        serving(Handlers(find=Finder([]))) as server,
+        connect(gateway(server), "ME", [(STUDY_ROOT_FIND, EXPLICIT)]) as association,
+    ):
+        with pytest.raises(UpstreamError) as caught:
+            list(association.find(STUDY_ROOT_FIND, Attributes.of({"QueryRetrieveLevel": "NOWHERE"})))
+        assert (caught.value.kind, caught.value.upstream_status) == (UpstreamKind.STATUS, 0xA900)
+
+
+def test_store_arrives_byte_for_byte(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    folder = Folder(tmp_path / "in")
+    outgoing = instance(tmp_path, "1.2.3", 3_000_001, head=b"head")
+    with serving(Handlers(store=folder)) as server, connect(gateway(server), "ME", [(CT, EXPLICIT)]) as association:
+        assert association.store(outgoing, Originator("MOVER", 7)) == Status.SUCCESS
+    sent = b"head" + Path(outgoing.path).read_bytes()[132:]
+    assert (tmp_path / "in" / "1.2.3").read_bytes() == sent
+    assert folder.requests[0].originator == Originator("MOVER", 7)
+    assert folder.requests[0].caller.peer == "me"
+
+
+def test_store_without_a_context_is_not_begun(tmp_path: Path) -> None:
+    with (
+        serving(Handlers(store=Folder(tmp_path))) as server,
+        connect(gateway(server), "ME", [(CT, IMPLICIT)]) as association,
+    ):
+        assert association.store(instance(tmp_path, "1.2.3")) == Status.SOP_CLASS_NOT_SUPPORTED
+
+
+def test_store_that_is_not_kept_is_answered_with_its_status(tmp_path: Path) -> None:
+    with (
+        serving(Handlers(store=Folder(tmp_path, fail_commit=True))) as server,
+        connect(gateway(server), "ME", [(CT, EXPLICIT)]) as association,
+    ):
+        assert association.store(instance(tmp_path, "1.2.3")) == Status.OUT_OF_RESOURCES
+
+
+def test_get_sends_over_the_same_association(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    folder = Folder(tmp_path / "in")
+    shelf = Shelf([instance(tmp_path, f"1.2.{at}", 300_000) for at in range(5)])
+    contexts = [(STUDY_ROOT_GET, EXPLICIT), (CT, EXPLICIT)]
+    identifier = Attributes.of({"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": "1.2"})
+    with (
+        serving(Handlers(get=shelf.get)) as server,
+        connect(gateway(server), "ME", contexts, roles={CT: Role(scu=False, scp=True)}) as association,
+    ):
+        *_, final = association.get(STUDY_ROOT_GET, identifier, folder)
+    assert (final.status, final.completed, final.remaining) == (Status.SUCCESS, 5, None)
+    for one in shelf.instances:
+        assert (tmp_path / "in" / one.sop_instance_uid).read_bytes() == Path(one.path).read_bytes()[132:]
+
+
+def test_get_lists_what_could_not_be_sent(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    other = replace(instance(tmp_path, "1.2.1"), transfer_syntax_uid=IMPLICIT)
+    shelf = Shelf([other, instance(tmp_path, "1.2.2")])
+    contexts = [(STUDY_ROOT_GET, EXPLICIT), (CT, EXPLICIT)]
+    identifier = Attributes.of({"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": "1.2"})
+    with (
+        serving(Handlers(get=shelf.get)) as server,
+        connect(gateway(server), "ME", contexts, roles={CT: Role(scu=False, scp=True)}) as association,
+    ):
+        *_, final = association.get(STUDY_ROOT_GET, identifier, Folder(tmp_path / "in"))
+    assert (final.status, final.completed, final.failed) == (0xB000, 1, 1)
+    assert final.failed_uids == ("1.2.1",)
+
+
+def test_move_sends_to_the_destination(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    folder = Folder(tmp_path / "in")
+    identifier = Attributes.of({"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": "1.2"})
+    with (
+        serving(Handlers(store=folder)) as destination,
+        connect(gateway(destination), "ME", [(CT, EXPLICIT)]) as channel,
+    ):
+        shelf = Shelf([instance(tmp_path, f"1.2.{at}") for at in range(5)], lambda name: channel)
+        with (
+            serving(Handlers(move=shelf.move)) as server,
+            connect(gateway(server), "ME", [(STUDY_ROOT_MOVE, EXPLICIT)]) as association,
+        ):
+            *_, final = association.move(STUDY_ROOT_MOVE, identifier, "ANYONE")
+    assert (final.status, final.completed, final.remaining) == (Status.SUCCESS, 5, None)
+    assert folder.requests[0].originator == Originator("ME", 1)
+
+
+def test_action_and_event_report() -> None:
+    actions: list[ActionRequest] = []
+    events: list[EventReport] = []
+
+    def act(request: ActionRequest, caller: Caller) -> None:
+        actions.append(request)
+
+    def take(event: EventReport, caller: Caller) -> None:
+        events.append(event)
+
+    information = Attributes.of({"TransactionUID": "1.2.3"})
+    roles = {STORAGE_COMMITMENT: Role(scu=True, scp=True)}
+    with (
+        serving(Handlers(action=act, event=take)) as server,
+        connect(gateway(server), "ME", [(STORAGE_COMMITMENT, IMPLICIT)], roles=roles) as association,
+    ):
+        assert association.n_action(STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE, 1, information) == 0
+        assert association.n_event_report(STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE, 2, information) == 0
+    assert (actions[0].action_type, actions[0].information) == (1, information)
+    assert (events[0].event_type, events[0].information) == (2, information)
+
+
+def test_verbs_that_are_not_allowed_have_no_presentation_context(tmp_path: Path) -> None:
+    contexts = [(VERIFICATION, IMPLICIT), (STUDY_ROOT_FIND, IMPLICIT), (CT, EXPLICIT)]
+    handlers = Handlers(find=Finder([]), store=Folder(tmp_path))
+    with (
+        serving(handlers, verbs=frozenset({Verb.ECHO})) as server,
+        connect(gateway(server), "ME", contexts) as association,
+    ):
+        assert [one.abstract_syntax for one in association.contexts] == [VERIFICATION]
+
+
+def test_unknown_callers_and_called_titles_are_rejected() -> None:
+    with serving(Handlers()) as server:
+        with pytest.raises(UpstreamError, match="1/1/3") as caught:
+            connect(gateway(server), "STRANGER", [(VERIFICATION, IMPLICIT)])
+        assert caught.value.kind is UpstreamKind.REJECTED
+        peer = gateway(server)
+        wrong = type(peer)(peer.name, "OTHER", peer.host, peer.port, peer.timeouts)
+        with pytest.raises(UpstreamError, match="1/1/7"):
+            connect(wrong, "ME", [(VERIFICATION, IMPLICIT)])
+
+
+def test_stop_ends_idle_associations() -> None:
+    with serving(Handlers()) as server:
+        association = connect(gateway(server), "ME", [(VERIFICATION, IMPLICIT)])
+        assert association.echo() == 0
+        wait_until(lambda: server.active == 1, "the association is counted")
+        assert server.stop(drain=5)
+        with pytest.raises(UpstreamError):
+            association.echo()
+        assert not association.is_open
