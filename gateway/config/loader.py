@@ -39,7 +39,7 @@ def load(file: Path, variables: Mapping[str, str] | None = None) -> Config:
     config, problems = _validate(document, values, file.parent)
     if problems:
         raise ConfigError(problems)
-    config._source = file  # noqa: SLF001 - set once, here
+    config._document = document  # noqa: SLF001 - set once, here
     return config
 
 

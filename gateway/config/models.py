@@ -13,6 +13,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
+from gateway.config.document import Document, KeyPath
 from gateway.config.types import (
     AETitle,
     ConfigPath,
@@ -26,6 +27,7 @@ from gateway.config.types import (
     one_or_many,
     one_or_many_schema,
 )
+from gateway.errors import ConfigError
 
 _KIB, _MIB, _GIB = 2**10, 2**20, 2**30
 
@@ -248,9 +250,17 @@ class Config(Section):
     http: Http = Http()
     logging: Logging = Logging()
 
-    _source: Path = PrivateAttr(default=Path())
+    _document: Document = PrivateAttr(default_factory=lambda: Document(Path("configuration")))
 
     @property
     def source(self) -> Path:
         """The file it was read from."""
-        return self._source
+        return self._document.file
+
+    def complaint(self, path: KeyPath, text: str, hint: str = "") -> ConfigError:
+        """What turned out to be wrong with a value only when it was used, such as a port in use, told as the others.
+
+        Args:
+            path: such as ``("ae", "port")``.
+        """
+        return ConfigError([self._document.blame(path, text, hint)])

@@ -251,6 +251,13 @@ def test_problems_of_variables_name_the_variable(write: Write) -> None:
     ]
 
 
+def test_what_turns_out_wrong_later_is_told_the_same_way(write: Write, tmp_path: Path) -> None:
+    config = load(write("ae:\n  port: 104\n" + MINIMAL), {})
+    complaint = config.complaint(("ae", "port"), "104 is in use")
+    assert complaint.problems == [f"{tmp_path}/gateway.yaml:2: ae.port: 104 is in use"]
+    assert config.complaint(("http", "port"), "in use").problems == [f"{tmp_path}/gateway.yaml: http.port: in use"]
+
+
 def test_the_values_are_frozen(write: Write) -> None:
     config: Config = load(write(MINIMAL), {})
     with pytest.raises(ValueError, match="frozen"):

@@ -1,0 +1,115 @@
+"""Who may use the HTTP interface: bearer tokens with two roles.
+
+Without a token the interface serves this machine only: it is bound to loopback then, which the configuration makes
+sure of, and a request must name a loopback host and come from no foreign page. A browser on this machine could
+otherwise be made to carry requests of any web site to it (DNS rebinding, cross-site requests).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hmac import compare_digest
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway import logs
+from gateway.errors import ConfigError
+from gateway.web.problems import problem
+
+PUBLIC = frozenset({"/livez", "/readyz", "/metrics"})
+"""Without login: orchestrators and Prometheus; none of them shows patient data."""
+
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_SHORTEST = 16
+_log = logs.get_logger("web")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The bearer tokens, each empty where there is none.
+
+    Attributes:
+        admin: may do everything.
+        read_only: may read.
+    """
+
+    admin: str = ""
+    read_only: str = ""
+
+    def __repr__(self) -> str:
+        return "<Tokens>"
+
+    @classmethod
+    def read(cls, admin: Path | None, read_only: Path | None) -> Tokens:
+        """Read them from their files.
+
+        Raises:
+            ConfigError: a file cannot be read, or what it holds is too short to be a secret.
+        """
+        return cls(_token(admin), _token(read_only))
+
+
+def _token(file: Path | None) -> str:
+    if file is None:
+        return ""
+    try:
+        token = file.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not ASCII"
+        raise ConfigError([f"{file}: {reason}"]) from error
+    if len(token) < _SHORTEST:
+        raise ConfigError([f"{file}: a token has at least {_SHORTEST} characters (openssl rand -hex 32 makes one)"])
+    return token
+
+
+class Access:
+    """ASGI middleware that lets a request pass or answers 401 or 403."""
+
+    def __init__(self, app: ASGIApp, tokens: Tokens) -> None:
+        self._app = app
+        self._tokens = tokens
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check the request, then hand it on."""
+        if scope["type"] != "http" or scope["path"] in PUBLIC:
+            await self._app(scope, receive, send)
+            return
+        refused = self._refusal(scope["method"], Headers(scope=scope))
+        if refused is None:
+            await self._app(scope, receive, send)
+            return
+        status, reason = refused
+        client = scope.get("client")
+        _log.warning("request refused", http_status=status, reason=reason, address=client[0] if client else "")
+        challenge = {"WWW-Authenticate": 'Bearer realm="dicom-gateway"'} if status == 401 else None
+        await problem(status, reason, challenge)(scope, receive, send)
+
+    def _refusal(self, method: str, headers: Headers) -> tuple[int, str] | None:
+        tokens = self._tokens
+        if not tokens.admin and not tokens.read_only:
+            return None if _is_local(headers) else (403, "without a token this machine alone is served")
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not given:
+            return 401, "a bearer token is needed"
+        presented = given.strip().encode()
+        is_admin = compare_digest(presented, tokens.admin.encode()) and bool(tokens.admin)
+        is_reader = compare_digest(presented, tokens.read_only.encode()) and bool(tokens.read_only)
+        if is_admin or (is_reader and method in _READING):
+            return None
+        return (403, "this token may only read") if is_reader else (401, "the bearer token is wrong")
+
+
+def _is_local(headers: Headers) -> bool:
+    origin = headers.get("origin")
+    return _hostname(f"//{headers.get('host', '')}") in _LOOPBACK and (origin is None or _hostname(origin) in _LOOPBACK)
+
+
+def _hostname(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""

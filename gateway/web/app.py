@@ -1,0 +1,128 @@
+"""The HTTP application, built from values in the order a request meets them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway import logs, metrics
+from gateway.errors import GatewayError
+from gateway.web.access import Access, Tokens
+from gateway.web.health import Check, health_routes
+from gateway.web.problems import gateway_error, http_error, problem
+
+_log = logs.get_logger("web")
+
+MAX_BODY = 2**20
+"""Bytes of a request's body: the interface takes commands, not images."""
+
+
+def create_app(
+    checks: Mapping[str, Check],
+    *,
+    registry: Callable[[], CollectorRegistry] = lambda: metrics.REGISTRY,
+    tokens: Tokens | None = None,
+    routes: Sequence[BaseRoute] = (),
+) -> Starlette:
+    """Build the application.
+
+    Args:
+        checks: readiness of each part by its name.
+        registry: called for each scrape; with several workers it returns one that gathers from all of them.
+        tokens: who may use what is not public.
+        routes: those of other rooms; they need a token.
+    """
+    return Starlette(
+        routes=[*health_routes(checks), Route("/metrics", _metrics(registry)), *routes],
+        middleware=[
+            Middleware(Counted),
+            Middleware(BoundedBody, limit=MAX_BODY),
+            Middleware(Access, tokens=tokens or Tokens()),
+        ],
+        exception_handlers={
+            HTTPException: http_error,
+            GatewayError: gateway_error,
+        },
+    )
+
+
+def _metrics(registry: Callable[[], CollectorRegistry]) -> Callable[[Request], Response]:
+    def scrape(request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry()), headers={"Content-Type": content_type})
+
+    return scrape
+
+
+class Counted:
+    """ASGI middleware around all others: counts requests, measures them, and answers where one ends in a bug."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on, and count the status that goes back."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 0
+        started = time.monotonic()
+
+        async def noting_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting_status)
+        except Exception as error:  # noqa: BLE001 - the root of a request, as a thread's: log, count, answer
+            _log.error("request failed unexpectedly", exc_info=error)
+            if not status:
+                await problem(500, "the log says more")(scope, receive, noting_status)
+        route = _label(scope["path"]) if status != 404 else "unknown"
+        metrics.HTTP_REQUESTS.labels(route, f"{status // 100}xx" if status else "aborted").inc()
+        metrics.HTTP_SECONDS.labels(route).observe(time.monotonic() - started)
+
+
+def _label(path: str) -> str:
+    """A bounded label for a path that has a route: its first segment, and the second under /api."""
+    parts = path.split("/")[1:]
+    return "/" + "/".join(parts[: 2 if parts[0] == "api" else 1])
+
+
+class BoundedBody:
+    """ASGI middleware that refuses a body over a number of bytes, announced or not."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on what is within the bound."""
+        announced = Headers(scope=scope).get("content-length", "0") if scope["type"] == "http" else "0"
+        if int(announced) > self._limit:  # h11 has checked that it is a number
+            await problem(413, f"at most {self._limit} bytes")(scope, receive, send)
+            return
+        taken = 0
+
+        async def bounded() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self._limit:
+                raise HTTPException(413, f"at most {self._limit} bytes")
+            return message
+
+        await self._app(scope, bounded, send)

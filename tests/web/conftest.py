@@ -1,0 +1,27 @@
+"""A real server on port 0 for each test that asks for one."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.web.app import create_app
+from gateway.web.server import WebServer
+
+Serve = Callable[..., httpx.Client]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    with ExitStack() as stack:
+
+        def serve(checks: Any = None, **values: Any) -> httpx.Client:
+            server = WebServer(create_app(checks or {}, **values), "127.0.0.1", 0)
+            server.start()
+            stack.callback(server.stop)
+            url = f"http://127.0.0.1:{server.port}"
+            return stack.enter_context(httpx.Client(base_url=url, trust_env=False, timeout=20))
+
+        yield serve
