@@ -53,7 +53,7 @@ def test_every_key_of_a_peer_is_in_it() -> None:
     assert {key for peer in peers.values() for key in peer.get("timeouts", {})} == set(timeouts.model_fields)
 
 
-@pytest.mark.parametrize("section", ["ae", "query", "http", "logging", "coercion", "leading"])
+@pytest.mark.parametrize("section", ["ae", "query", "http", "logging", "leading"])
 def test_it_shows_the_defaults(section: str, tmp_path: Path) -> None:
     (tmp_path / "DICOMDIR").touch()
     minimal = tmp_path / "gateway.yaml"
