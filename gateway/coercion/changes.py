@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from gateway.dicom import charset
 from gateway.dicom.attributes import Attributes, Element
@@ -26,10 +27,15 @@ class Changes:
     values: Attributes
     removed: frozenset[int] = frozenset()
 
-    @property
+    @cached_property
     def tags(self) -> tuple[int, ...]:
         """The tags touched, ascending; Specific Character Set is not among them."""
         return tuple(sorted(({*self.values} | self.removed) - {SpecificCharacterSet}))
+
+    @property
+    def last(self) -> int:
+        """The greatest tag touched."""
+        return max(self.tags, default=0)
 
     def __bool__(self) -> bool:
         return bool(self.tags)

@@ -6,12 +6,13 @@ hold one, are written anew. Private elements of unknown VR are kept as they are,
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Iterable, Iterator
 from struct import error as struct_error
 from typing import NamedTuple
 
-from gateway.coercion.heads import Short, Syntax, Window, after_item, after_sequence, locate
+from gateway.coercion.heads import Short, Syntax, Window, after_item, after_sequence, outline
 from gateway.dicom import charset, tags
 from gateway.dicom.attributes import TEXT_VRS, Attributes, pad
 from gateway.dicom.encoding import (
@@ -71,6 +72,10 @@ def swapped(vr: str, value: bytes) -> bytes:
     return numbers.tobytes()
 
 
+_FRAMES = re.compile(rb"\xfe\xff\x00\xe0(?:\xff{4})?|\xfe\xff[\x0d\xdd]\xe0|SQ\0\0\xff{4}")
+"""Item tags and undefined lengths, little endian; each has a NUL or a byte pair that is no text."""
+
+
 class Span(NamedTuple):
     """Where one element stands: its first byte, its value's first byte, the byte behind it."""
 
@@ -126,22 +131,20 @@ def _ended(window: Window) -> Exception:
     return MalformedDataset("truncated element", window.whole) if window.complete else Short()
 
 
-def converted_head(
-    window: Window, terms: charset.Terms, plan: tuple[tuple[int, ...], tuple[bytes, ...]], syntax: Syntax
-) -> tuple[bytes, int]:
-    """Everything before pixel data with its text in ISO_IR 192 and the plan's bytes put in their places.
+def converted_head(window: Window, terms: charset.Terms, new: dict[int, bytes], syntax: Syntax) -> tuple[bytes, int]:
+    """Everything before pixel data with its text in ISO_IR 192 and the new elements in it.
 
     Returns:
         The head and the offset in the old data set where it ended.
 
     Raises:
-        Short, Disordered, MalformedDataset: as :func:`gateway.coercion.heads.locate`.
+        Short, Disordered, MalformedDataset: as :func:`gateway.coercion.heads.outline`.
     """
-    ((cut, _),) = locate(window, (PIXELS,), syntax)
+    cut = outline(window, PIXELS - 1, syntax).end
     if cut > len(window.data):
         raise Short
     declared = encoded(tags.SpecificCharacterSet, Element("CS", b"ISO_IR 192"), syntax)
-    parts = dict(zip(*plan, strict=True)) | {tags.SpecificCharacterSet: declared}
+    parts = new | {tags.SpecificCharacterSet: declared}
     for span in spans(window.data, 0, cut, syntax):
         if span.tag not in parts and span.tag & 0xFFFF:
             parts[span.tag] = _converted(window.data, span, terms, syntax)
@@ -152,15 +155,20 @@ def _converted(data: bytes, span: Span, terms: charset.Terms, syntax: Syntax) ->
     raw = data[span.start : span.end]
     if span.vr in TEXT_VRS:
         value = data[span.body : span.end]
-        if value.isascii() and b"\x1b" not in value:
+        if _plain(value):
             return raw
         value = pad(span.vr, charset.encode(charset.decode(value, terms), UTF8))
         return header(span.tag, span.vr, len(value), syntax) + value
-    if span.vr != "SQ":
+    if span.vr != "SQ" or _plain(_FRAMES.sub(b"", raw)):
         return raw
     old = Attributes([(tags.SpecificCharacterSet, _declaration(terms)), *decoded(raw, syntax)])
     new = old.in_charset(UTF8)
     return raw if new[span.tag] == old[span.tag] else encoded(span.tag, new[span.tag], syntax)
+
+
+def _plain(value: bytes) -> bool:
+    """Whether a text reads the same in every character set."""
+    return value.isascii() and b"\x1b" not in value
 
 
 def _declaration(terms: charset.Terms) -> Element:

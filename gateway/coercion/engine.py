@@ -9,8 +9,9 @@ from gateway.coercion.changes import Changes
 from gateway.coercion.conditions import reads_of
 from gateway.coercion.convert import PIXELS
 from gateway.coercion.draft import Context, Draft
+from gateway.coercion.patch import Patch
 from gateway.coercion.rules import CoercionFailed, OnFailure, Rule, RuleSet, Where
-from gateway.coercion.splice import Patch, read_head, splice
+from gateway.coercion.splice import read_head, splice
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.instance import Outgoing, StoredInstance
 

@@ -7,16 +7,16 @@ length are stepped through by their items (PS3.5 7.5), nested ones too, down to 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from struct import Struct
 from struct import error as struct_error
 
 from gateway.dicom.encoding import LONG_VRS, MAX_DEPTH, UNDEFINED, MalformedDataset
 
-_SHORT = "AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US"
-_IS_LONG = {vr.encode(): vr in LONG_VRS for vr in (*_SHORT.split(), *LONG_VRS)}
+_SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+_LONG_VRS = frozenset(vr.encode() for vr in LONG_VRS)
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_NEVER = 1 << 32
 
 
 class Short(Exception):
@@ -77,87 +77,110 @@ class Window:
         return len(self.data) >= self.whole
 
 
-def locate(window: Window, wanted: tuple[int, ...], syntax: Syntax) -> list[tuple[int, int]]:
-    """For each wanted tag, ascending, the offsets of its first byte and of the byte behind it.
+@dataclass(slots=True)
+class Outline:
+    """The elements of a head in their order.
 
-    Both are the place where it would stand when it is absent. The end may lie behind the bytes at hand: a last
-    element that is to go need not be read.
+    Attributes:
+        tags: ascending.
+        marks: for each tag, the bytes that say where the next element begins: tag, VR and length, or the whole of a
+            sequence of undefined length. Behind them one mark more, the tag of the first element not covered.
+        end: the offset of that element.
+    """
+
+    tags: list[int]
+    marks: list[slice]
+    end: int
+
+    def place(self, tag: int) -> tuple[int, int]:
+        """The offsets of an element's first byte and of the byte behind it; both where it would stand if absent."""
+        at = bisect_left(self.tags, tag)
+        if at == len(self.tags):
+            return self.end, self.end
+        start = self.marks[at].start
+        if self.tags[at] != tag:
+            return start, start
+        return start, self.marks[at + 1].start if at + 1 < len(self.tags) else self.end
+
+
+def outline(window: Window, last: int, syntax: Syntax) -> Outline:
+    """The elements up to the tag ``last``. The last one may end behind the bytes at hand.
 
     Raises:
-        Short: the window ends before the last of them.
+        Short: the window ends before it.
         Disordered: a tag is not above the one before it.
         MalformedDataset: the bytes are no data set.
     """
     try:
-        if syntax.implicit:
-            return _locate_implicit(window, wanted, syntax)
-        return _locate_explicit(window, wanted, syntax)
+        found = _implicit_outline(window, last, syntax) if syntax.implicit else _explicit_outline(window, last, syntax)
     except (struct_error, IndexError):
         if window.complete:
             raise MalformedDataset("truncated element", window.whole) from None
         raise Short from None
+    if found.end > window.whole:
+        raise MalformedDataset("an element runs past the end", window.whole)
+    return found
 
 
-def _locate_explicit(window: Window, wanted: tuple[int, ...], syntax: Syntax) -> list[tuple[int, int]]:
-    # This loop is the cost of a coerced instance: no calls but unpack, nothing kept for elements passed over.
+def _explicit_outline(window: Window, last: int, syntax: Syntax) -> Outline:
+    # This loop is the cost of a head not seen before: no calls but unpack and append.
     data, whole, unpack, long_ = window.data, window.whole, syntax.short.unpack_from, syntax.word.unpack_from
-    spans: list[tuple[int, int]] = []
-    remaining = iter(wanted)
-    want, previous, pos = next(remaining, _NEVER), -1, 0
-    while want != _NEVER and pos < whole:
+    tags: list[int] = []
+    marks: list[slice] = []
+    previous, pos = -1, 0
+    while pos < whole:
         group, element, vr, length = unpack(data, pos)
         tag = group << 16 | element
-        while want < tag:
-            spans.append((pos, pos))
-            want = next(remaining, _NEVER)
-        if want == _NEVER:
-            return spans
-        if tag <= previous:
-            raise Disordered
+        if not previous < tag <= last:
+            break
         previous = tag
-        is_long = _IS_LONG.get(vr)
-        if is_long:
-            length = long_(data, pos + 8)[0]
-            after = pos + 12 + length if length != UNDEFINED else after_sequence(data, pos + 12, vr == b"UN", syntax)
-        elif is_long is None:
+        tags.append(tag)
+        if vr in _SHORT_VRS:
+            marks.append(slice(pos, pos + 8))
+            pos += 8 + length
+            continue
+        if vr not in _LONG_VRS:
             raise MalformedDataset(f"no value representation in ({group:04X},{element:04X})", pos + 4)
+        length = long_(data, pos + 8)[0]
+        if length != UNDEFINED:
+            marks.append(slice(pos, pos + 12))
+            pos += 12 + length
         else:
-            after = pos + 8 + length
-        if want == tag:
-            spans.append((pos, after))
-            want = next(remaining, _NEVER)
-        pos = after
-    return _finish(spans, len(wanted), pos, whole)
+            after = after_sequence(data, pos + 12, vr == b"UN", syntax)
+            marks.append(slice(pos, after))
+            pos = after
+    return _outlined(window, tags, marks, pos, syntax)
 
 
-def _locate_implicit(window: Window, wanted: tuple[int, ...], syntax: Syntax) -> list[tuple[int, int]]:
+def _implicit_outline(window: Window, last: int, syntax: Syntax) -> Outline:
     data, whole, unpack = window.data, window.whole, syntax.header.unpack_from
-    spans: list[tuple[int, int]] = []
-    remaining = iter(wanted)
-    want, previous, pos = next(remaining, _NEVER), -1, 0
-    while want != _NEVER and pos < whole:
+    tags: list[int] = []
+    marks: list[slice] = []
+    previous, pos = -1, 0
+    while pos < whole:
         group, element, length = unpack(data, pos)
         tag = group << 16 | element
-        while want < tag:
-            spans.append((pos, pos))
-            want = next(remaining, _NEVER)
-        if want == _NEVER:
-            return spans
-        if tag <= previous:
-            raise Disordered
+        if not previous < tag <= last:
+            break
         previous = tag
-        after = pos + 8 + length if length != UNDEFINED else after_sequence(data, pos + 8, True, syntax)  # noqa: FBT003
-        if want == tag:
-            spans.append((pos, after))
-            want = next(remaining, _NEVER)
-        pos = after
-    return _finish(spans, len(wanted), pos, whole)
+        tags.append(tag)
+        if length != UNDEFINED:
+            marks.append(slice(pos, pos + 8))
+            pos += 8 + length
+        else:
+            after = after_sequence(data, pos + 8, True, syntax)  # noqa: FBT003
+            marks.append(slice(pos, after))
+            pos = after
+    return _outlined(window, tags, marks, pos, syntax)
 
 
-def _finish(spans: list[tuple[int, int]], wanted: int, pos: int, whole: int) -> list[tuple[int, int]]:
-    if pos > whole:
-        raise MalformedDataset("an element runs past the end", whole)
-    return spans + [(pos, pos)] * (wanted - len(spans))
+def _outlined(window: Window, tags: list[int], marks: list[slice], pos: int, syntax: Syntax) -> Outline:
+    if pos < window.whole:
+        group, element = syntax.header.unpack_from(window.data, pos)[:2]
+        if tags and group << 16 | element <= tags[-1]:
+            raise Disordered
+    marks.append(slice(pos, pos + 4))
+    return Outline(tags, marks, pos)
 
 
 def after_sequence(data: bytes, pos: int, implicit: bool, syntax: Syntax, depth: int = 1) -> int:  # noqa: FBT001
@@ -188,12 +211,10 @@ def after_item(data: bytes, pos: int, implicit: bool, syntax: Syntax, depth: int
         body = pos + 8
         if implicit:
             length = syntax.word.unpack_from(data, pos + 4)[0]
-        else:
-            is_long = _IS_LONG.get(vr)
-            if is_long is None:
-                raise MalformedDataset(f"no value representation in ({group:04X},{element:04X})", pos + 4)
-            if is_long:
-                length, body = syntax.word.unpack_from(data, pos + 8)[0], pos + 12
+        elif vr in _LONG_VRS:
+            length, body = syntax.word.unpack_from(data, pos + 8)[0], pos + 12
+        elif vr not in _SHORT_VRS:
+            raise MalformedDataset(f"no value representation in ({group:04X},{element:04X})", pos + 4)
         if length == UNDEFINED:
             pos = after_sequence(data, body, implicit or vr == b"UN", syntax, depth + 1)
         else:

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import os
 import zlib
-from dataclasses import dataclass, field
 from typing import Self
 
-from gateway.coercion.changes import UTF8, Changes
-from gateway.coercion.convert import PIXELS, converted_head, decoded, encoded, ordered
-from gateway.coercion.heads import Disordered, Short, Syntax, Window, locate, syntax_of
-from gateway.dicom import charset, tags
+from gateway.coercion.convert import PIXELS, decoded, ordered
+from gateway.coercion.heads import Disordered, Short, Syntax, Window, outline, syntax_of
+from gateway.coercion.patch import Patch
+from gateway.dicom import tags
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.encoding import MalformedDataset
 from gateway.dicom.instance import Outgoing, StoredInstance
@@ -27,64 +26,6 @@ from gateway.errors import BadInstance, StorageError
 _FIRST_READ = 16 * 1024  # holds the patient and study attributes of nearly every instance
 _MAX_HEAD = 64 * 1024 * 1024
 _MAX_INFLATED = 512 * 1024 * 1024
-_CHARSET_TAGS = (tags.SpecificCharacterSet,)
-_PIXEL_TAGS = (PIXELS,)
-_LENGTH_TO_END = 0x00080001
-_EXPECTED = frozenset(
-    map(
-        tags.tag_of,
-        [
-            "StudyDate",
-            "StudyTime",
-            "AccessionNumber",
-            "ReferringPhysicianName",
-            "PatientName",
-            "PatientID",
-            "PatientBirthDate",
-            "PatientSex",
-            "StudyInstanceUID",
-            "StudyID",
-        ],
-    )
-)
-"""What every composite instance has (types 1 and 2 in PS3.3 C.7.1.1 and C.7.2.1), if only without a value."""
-
-Encoded = tuple[tuple[int, ...], tuple[bytes, ...]]
-"""Tags to be located, ascending, and the bytes to be put in their places; empty bytes remove."""
-
-
-@dataclass(frozen=True)
-class Patch:
-    """Changes made ready for many files: their bytes are made once per character set and encoding.
-
-    Safe to share between threads: two that race only compute the same value twice.
-    """
-
-    changes: Changes
-    _ready: dict[tuple[charset.Terms, Syntax], Encoded | None] = field(default_factory=dict, compare=False, repr=False)
-
-    def encoded(self, terms: charset.Terms, syntax: Syntax) -> Encoded | None:
-        """What to put where in a file of this character set; None where the set lacks a character."""
-        key = (terms, syntax)
-        if key not in self._ready:
-            self._ready[key] = self._encode(terms, syntax)
-        return self._ready[key]
-
-    def _encode(self, terms: charset.Terms, syntax: Syntax) -> Encoded | None:
-        try:
-            values = self.changes.values.in_charset(terms)
-        except charset.Unrepresentable:
-            return None
-        return laid_out(values, self.changes.tags, syntax)
-
-
-def laid_out(values: Attributes, changed: tuple[int, ...], syntax: Syntax) -> Encoded:
-    """The tags to locate for a change of ``changed``, with the bytes of those that have a value in ``values``."""
-    places = {tag: encoded(tag, values[tag], syntax) if tag in values else b"" for tag in changed}
-    dropped = {tag & 0xFFFF0000 for tag in changed} | {_LENGTH_TO_END}
-    everything = {**dict.fromkeys(dropped, b""), **places}
-    order = tuple(sorted(everything))
-    return order, tuple(everything[tag] for tag in order)
 
 
 def splice(stored: StoredInstance, patch: Patch) -> Outgoing:
@@ -121,45 +62,13 @@ def _spliced(reader: HeadReader, patch: Patch, syntax: Syntax) -> tuple[bytes, i
     """The new head, and the offset in the data set from which the old bytes go on."""
     while True:
         try:
-            terms = terms_of(reader.window, syntax)
-            plan = patch.encoded(terms, syntax)
-            if plan is None:
-                values = laid_out(patch.changes.values.in_charset(UTF8), patch.changes.tags, syntax)
-                return converted_head(reader.window, terms, values, syntax)
-            return joined(reader.window, plan, syntax)
+            return patch.head(reader.window, syntax)
         except Short:
             reader.more()
         except Disordered:
-            return _from_disorder(reader, patch, syntax)
-
-
-def joined(window: Window, plan: Encoded, syntax: Syntax) -> tuple[bytes, int]:
-    """Put the bytes of a plan in their places; returns the head and where the rest of the old bytes begins."""
-    data, kept = window.data, 0
-    parts: list[bytes] = []
-    places = locate(window, plan[0], syntax)
-    if any(start == end and tag in _EXPECTED for tag, (start, end) in zip(plan[0], places, strict=True)):
-        locate(window, _PIXEL_TAGS, syntax)  # it may stand further down, out of order: look, or there would be two
-    for (start, end), value in zip(places, plan[1], strict=True):
-        if start != kept:
-            parts.append(data[kept:start])
-        parts.append(value)
-        kept = end
-    return b"".join(parts), kept
-
-
-def terms_of(window: Window, syntax: Syntax) -> charset.Terms:
-    """Specific Character Set of a data set whose beginning is at hand.
-
-    Raises:
-        Short, Disordered, MalformedDataset: as :func:`gateway.coercion.heads.locate`.
-    """
-    ((start, end),) = locate(window, _CHARSET_TAGS, syntax)
-    if end <= start + 8:
-        return ()
-    if end > len(window.data):
-        raise Short
-    return tuple(term.strip(" \0") for term in window.data[start + 8 : end].decode("latin-1").split("\\"))
+            data, cut = _in_order(reader, syntax)
+            head, kept = patch.head(Window(data, len(data)), syntax)
+            return head + data[kept:], cut
 
 
 def read_head(stored: StoredInstance, stop: int = PIXELS) -> Attributes:
@@ -180,7 +89,7 @@ def read_head(stored: StoredInstance, stop: int = PIXELS) -> Attributes:
 def _head_bytes(reader: HeadReader, stop: int, syntax: Syntax) -> bytes:
     while True:
         try:
-            ((cut, _),) = locate(reader.window, (stop,), syntax)
+            cut = outline(reader.window, stop - 1, syntax).end
             if cut <= len(reader.window.data):
                 return reader.window.data[:cut]
             reader.more()
@@ -196,20 +105,6 @@ def _in_order(reader: HeadReader, syntax: Syntax) -> tuple[bytes, int]:
             return ordered(reader.window, syntax)
         except Short:
             reader.more()
-
-
-def _from_disorder(reader: HeadReader, patch: Patch, syntax: Syntax) -> tuple[bytes, int]:
-    """Splice into a data set whose elements are out of order: they are put in order first."""
-    data, cut = _in_order(reader, syntax)
-    window = Window(data, len(data))
-    terms = terms_of(window, syntax)
-    plan = patch.encoded(terms, syntax)
-    if plan is None:
-        values = laid_out(patch.changes.values.in_charset(UTF8), patch.changes.tags, syntax)
-        head, kept = converted_head(window, terms, values, syntax)
-    else:
-        head, kept = joined(window, plan, syntax)
-    return head + data[kept:], cut
 
 
 class HeadReader:

@@ -14,7 +14,8 @@ from pydicom.uid import (
 )
 
 from gateway.coercion.changes import Changes
-from gateway.coercion.splice import Patch, read_head, splice
+from gateway.coercion.patch import Patch
+from gateway.coercion.splice import read_head, splice
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.instance import Outgoing
 from gateway.dicom.tags import tag_of
