@@ -35,6 +35,9 @@ CREATE TABLE IF NOT EXISTS evidence (
   sop_instance_uid TEXT NOT NULL, aet TEXT NOT NULL, committed REAL NOT NULL,
   PRIMARY KEY (sop_instance_uid, aet)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS digest (
+  sop_instance_uid TEXT PRIMARY KEY, file TEXT NOT NULL, sha256 TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
 """
 
 

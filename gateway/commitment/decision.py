@@ -1,8 +1,8 @@
 """Whether an instance is really there: the decision behind a commitment, and how to replace it.
 
 By default an instance is committed when the archive's index has it under the SOP class asked for, its file is there,
-and, by the level of verification, its size and its digest are what they were when it was stored. An index is not
-believed by itself: what is gone from the disk is not committed.
+and, by the level of verification, its size is the index's and its bytes still have the digest they had when they were
+first read for a commitment. An index is not believed by itself: what is gone from the disk is not committed.
 
 Another package may replace the decision with an entry point of the group ``dicom_gateway.commitment``. It names a
 :data:`DeciderFactory`: a callable that takes the default decider and returns another one, which may ask the default
@@ -21,15 +21,17 @@ first, or not at all::
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
 
+from gateway.commitment.digests import Digest, DigestLedger
 from gateway.commitment.messages import Reason, Reference
 from gateway.dicom.caller import Caller
+from gateway.dicom.instance import StoredInstance
 from gateway.errors import ConfigError, GatewayError
 from gateway.logs import get_logger
 
@@ -61,31 +63,25 @@ class Verify(Enum):
     EXISTENCE = "existence"
     """It is a file that can be opened."""
     SIZE = "size"
-    """It has the size it was stored with."""
+    """It has the size that the index knows."""
     CHECKSUM = "checksum"
-    """Its bytes have the digest they were stored with; the whole file is read."""
+    """The whole file is read, and has the digest of the first time it was read for a commitment."""
 
 
-@dataclass(frozen=True, slots=True)
-class Holding:
-    """What the archive's index says of an instance.
+class Damage(Enum):
+    """What can be wrong with an instance's file."""
 
-    Attributes:
-        size: of the file in bytes.
-        digest: SHA-256 of the file in hexadecimal; empty where none was recorded.
-    """
-
-    sop_class_uid: str
-    path: str
-    size: int
-    digest: str = ""
+    MISSING = "missing"
+    UNREADABLE = "unreadable"
+    SIZE = "size"
+    DIGEST = "digest"
 
 
 class Holdings(Protocol):
     """The archive's index."""
 
-    def __call__(self, sop_instance_uids: Sequence[str]) -> Mapping[str, Holding]:
-        """What the index has of these instances, by SOP Instance UID.
+    def __call__(self, *, sop_uids: Sequence[str]) -> Sequence[StoredInstance]:
+        """What the index has of these instances.
 
         Raises:
             StorageError: the index cannot be read.
@@ -107,36 +103,53 @@ class ArchiveDecider:
     """Commits what the archive really holds.
 
     Args:
+        digests: for :attr:`Verify.CHECKSUM`; without them files are read, but compared with nothing.
         elsewhere: asked for what the index does not have; ``None`` counts only what is here.
     """
 
-    def __init__(self, holdings: Holdings, verify: Verify, elsewhere: Elsewhere | None = None) -> None:
+    def __init__(
+        self,
+        holdings: Holdings,
+        verify: Verify,
+        *,
+        digests: DigestLedger | None = None,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
         self._holdings = holdings
         self._verify = verify
+        self._digests = digests
         self._elsewhere = elsewhere
 
     def __call__(self, references: Sequence[Reference], requester: Caller) -> Iterator[int]:
         """Decide as :class:`Decider` says, a page of look-ups at a time."""
         for start in range(0, len(references), _PAGE):
-            page = references[start : start + _PAGE]
-            found = self._holdings([one.sop_instance_uid for one in page])
-            missing = [one.sop_instance_uid for one in page if one.sop_instance_uid not in found]
-            remote = self._remote(missing, requester)
-            for one in page:
-                holding = found.get(one.sop_instance_uid)
-                if holding is None:
-                    yield self._far(one, remote)
-                else:
-                    yield self._near(one, holding)
+            yield from self._page(references[start : start + _PAGE], requester)
 
-    def _near(self, reference: Reference, holding: Holding) -> int:
-        if holding.sop_class_uid != reference.sop_class_uid:
+    def _page(self, page: Sequence[Reference], requester: Caller) -> Iterator[int]:
+        uids = [one.sop_instance_uid for one in page]
+        found = {one.sop_instance_uid: one for one in self._holdings(sop_uids=uids)}
+        remote = self._remote([uid for uid in uids if uid not in found], requester)
+        known = self._digests.known(uids) if self._digests and self._verify is Verify.CHECKSUM else {}
+        new: dict[str, Digest] = {}
+        for one in page:
+            instance = found.get(one.sop_instance_uid)
+            yield self._far(one, remote) if instance is None else self._near(one, instance, known, new)
+        if self._digests and new:
+            self._digests.remember(new)
+
+    def _near(
+        self, reference: Reference, instance: StoredInstance, known: Mapping[str, Digest], new: dict[str, Digest]
+    ) -> int:
+        if instance.sop_class_uid != reference.sop_class_uid:
             return Reason.CLASS_INSTANCE_CONFLICT
-        problem = damage(holding, self._verify)
-        if problem:
-            _log.error("an indexed instance cannot be committed", sop_instance=reference.sop_instance_uid, why=problem)
-            return Reason.NO_SUCH_OBJECT_INSTANCE if problem == "missing" else Reason.PROCESSING_FAILURE
-        return 0
+        uid = reference.sop_instance_uid
+        damage, digest = examine(instance, self._verify, known.get(uid))
+        if digest is not None:
+            new[uid] = digest
+        if not damage:
+            return 0
+        _log.error("an indexed instance cannot be committed", sop_instance_uid=uid, damage=damage.value)
+        return Reason.NO_SUCH_OBJECT_INSTANCE if damage is Damage.MISSING else Reason.PROCESSING_FAILURE
 
     def _far(self, reference: Reference, remote: Mapping[str, str] | None) -> int:
         if remote is None:
@@ -157,21 +170,35 @@ class ArchiveDecider:
             return None
 
 
-def damage(holding: Holding, verify: Verify) -> str:
-    """What is wrong with an instance's file: ``missing``, ``unreadable``, ``size``, ``digest``, or empty."""
+def examine(
+    instance: StoredInstance, verify: Verify, known: Digest | None = None
+) -> tuple[Damage | None, Digest | None]:
+    """Look at an instance's file.
+
+    Args:
+        known: the digest to compare with; one of a file that was replaced since counts as none.
+
+    Returns:
+        What is wrong with it, and a digest that was not known before.
+    """
     try:
-        with Path(holding.path).open("rb", buffering=0) as file:
-            if verify is not Verify.EXISTENCE and file.seek(0, 2) != holding.size:
-                return "size"
-            if verify is Verify.CHECKSUM and holding.digest:
-                file.seek(0)
-                if hashlib.file_digest(file, "sha256").hexdigest() != holding.digest:
-                    return "digest"
+        with Path(instance.path).open("rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            if verify is not Verify.EXISTENCE and status.st_size != instance.size:
+                return Damage.SIZE, None
+            if verify is not Verify.CHECKSUM:
+                return None, None
+            found = Digest(
+                f"{status.st_ino} {status.st_size} {status.st_mtime_ns}",
+                hashlib.file_digest(file, "sha256").hexdigest(),
+            )
     except FileNotFoundError:
-        return "missing"
+        return Damage.MISSING, None
     except OSError:
-        return "unreadable"
-    return ""
+        return Damage.UNREADABLE, None
+    if known is None or known.file != found.file:
+        return None, found
+    return (None if known.sha256 == found.sha256 else Damage.DIGEST), None
 
 
 def load_decider(name: str, default: Decider) -> Decider:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from gateway.commitment.decision import ArchiveDecider, Decider, Holding, Verify, damage, load_decider
+from gateway.commitment.database import Database
+from gateway.commitment.decision import ArchiveDecider, Damage, Decider, Verify, examine, load_decider
+from gateway.commitment.digests import DigestLedger
 from gateway.commitment.messages import Reason, Reference
 from gateway.dicom.caller import Caller
+from gateway.dicom.instance import StoredInstance
 from gateway.errors import ConfigError, UpstreamError, UpstreamKind
 
 CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
@@ -24,18 +27,18 @@ class Index:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.held: dict[str, Holding] = {}
+        self.held: dict[str, StoredInstance] = {}
         self.pages: list[int] = []
 
     def add(self, uid: str) -> Path:
         path = self.folder / uid
         path.write_bytes(CONTENT)
-        self.held[uid] = Holding(CT, str(path), len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+        self.held[uid] = StoredInstance("P", "1", "1.0", uid, CT, "1.2.840.10008.1.2", str(path), len(CONTENT), 132)
         return path
 
-    def __call__(self, sop_instance_uids: Sequence[str]) -> Mapping[str, Holding]:
-        self.pages.append(len(sop_instance_uids))
-        return {uid: self.held[uid] for uid in sop_instance_uids if uid in self.held}
+    def __call__(self, *, sop_uids: Sequence[str]) -> Sequence[StoredInstance]:
+        self.pages.append(len(sop_uids))
+        return [self.held[uid] for uid in sop_uids if uid in self.held]
 
 
 @pytest.fixture
@@ -68,28 +71,60 @@ def test_a_file_that_is_gone_is_not_committed_though_the_index_has_it(index: Ind
         assert decided(ArchiveDecider(index, verify), Reference(CT, "1.1")) == [Reason.NO_SUCH_OBJECT_INSTANCE]
 
 
-@pytest.mark.parametrize(
-    ("content", "verify", "found"),
-    [
-        (CONTENT[:-1], Verify.EXISTENCE, ""),
-        (CONTENT[:-1], Verify.SIZE, "size"),
-        (CONTENT[:-1], Verify.CHECKSUM, "size"),
-        (CONTENT[:-1] + b"!", Verify.SIZE, ""),
-        (CONTENT[:-1] + b"!", Verify.CHECKSUM, "digest"),
-    ],
-)
-def test_damage_is_seen_at_its_level_of_verification(index: Index, content: bytes, verify: Verify, found: str) -> None:
-    index.add("1.1").write_bytes(content)
-    assert damage(index.held["1.1"], verify) == found
-    expected = Reason.PROCESSING_FAILURE if found else 0
-    assert decided(ArchiveDecider(index, verify), Reference(CT, "1.1")) == [expected]
+@pytest.mark.parametrize(("verify", "found"), [(Verify.EXISTENCE, None), (Verify.SIZE, Damage.SIZE)])
+def test_a_truncated_file_is_seen_from_size_on(index: Index, verify: Verify, found: Damage | None) -> None:
+    index.add("1.1").write_bytes(CONTENT[:-1])
+    assert examine(index.held["1.1"], verify) == (found, None)
+    assert decided(ArchiveDecider(index, verify), Reference(CT, "1.1")) == [0x0110 if found else 0]
+
+
+@pytest.fixture
+def digests(tmp_path: Path) -> Iterator[DigestLedger]:
+    database = Database(tmp_path / "commitment.sqlite")
+    yield DigestLedger(database)
+    database.close()
+
+
+def rot(path: Path, *, in_place: bool) -> None:
+    """Change a byte; a disk does it without touching the time of the last change."""
+    before = path.stat()
+    path.write_bytes(CONTENT[:-1] + b"!")
+    if in_place:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_bytes_that_changed_by_themselves_are_not_committed(index: Index, digests: DigestLedger) -> None:
+    path = index.add("1.1")
+    decider = ArchiveDecider(index, Verify.CHECKSUM, digests=digests)
+    assert decided(decider, Reference(CT, "1.1")) == [0]
+    rot(path, in_place=True)
+    assert decided(decider, Reference(CT, "1.1")) == [Reason.PROCESSING_FAILURE]
+    assert decided(ArchiveDecider(index, Verify.SIZE), Reference(CT, "1.1")) == [0]  # it does not look that closely
+
+
+def test_a_file_that_was_written_anew_is_another_one(index: Index, digests: DigestLedger) -> None:
+    path = index.add("1.1")
+    decider = ArchiveDecider(index, Verify.CHECKSUM, digests=digests)
+    assert decided(decider, Reference(CT, "1.1")) == [0]
+    rot(path, in_place=False)
+    assert decided(decider, Reference(CT, "1.1")) == [0]
+    rot(path, in_place=True)
+    assert decided(decider, Reference(CT, "1.1")) == [0]
+
+
+def test_a_deleted_instance_leaves_no_digest(index: Index, digests: DigestLedger) -> None:
+    index.add("1.1")
+    assert decided(ArchiveDecider(index, Verify.CHECKSUM, digests=digests), Reference(CT, "1.1")) == [0]
+    assert digests.known(["1.1"])
+    digests.forget(["1.1"])
+    assert not digests.known(["1.1"])
 
 
 def test_a_folder_in_the_place_of_a_file_is_unreadable(index: Index) -> None:
     path = index.add("1.1")
     path.unlink()
     path.mkdir()
-    assert damage(index.held["1.1"], Verify.EXISTENCE) == "unreadable"
+    assert examine(index.held["1.1"], Verify.EXISTENCE) == (Damage.UNREADABLE, None)
 
 
 def test_the_index_is_asked_a_page_at_a_time_and_only_as_needed(index: Index) -> None:
@@ -113,14 +148,14 @@ class Leading:
 
 def test_the_leading_archive_counts_where_it_is_asked(index: Index) -> None:
     index.add("1.1")
-    decider = ArchiveDecider(index, Verify.SIZE, Leading({"1.2": CT, "1.3": MR}))
+    decider = ArchiveDecider(index, Verify.SIZE, elsewhere=Leading({"1.2": CT, "1.3": MR}))
     wanted = [Reference(CT, f"1.{i}") for i in range(1, 5)]
     assert decided(decider, *wanted) == [0, 0, Reason.CLASS_INSTANCE_CONFLICT, Reason.NO_SUCH_OBJECT_INSTANCE]
 
 
 def test_a_leading_archive_that_is_down_fails_only_what_is_not_here(index: Index) -> None:
     index.add("1.1")
-    decider = ArchiveDecider(index, Verify.SIZE, Leading({}, down=True))
+    decider = ArchiveDecider(index, Verify.SIZE, elsewhere=Leading({}, down=True))
     assert decided(decider, Reference(CT, "1.1"), Reference(CT, "1.2")) == [0, Reason.PROCESSING_FAILURE]
 
 
