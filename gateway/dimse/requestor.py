@@ -35,10 +35,17 @@ from gateway.dimse.negotiation import (
     usable_contexts,
 )
 from gateway.dimse.pdu import Control, ProtocolError
+from gateway.dimse.ports import ActionRequest, EventHandler, EventReport, Originator, Peer, Receiver
 from gateway.dimse.ports import Cancelled as CancelSignal
-from gateway.dimse.ports import Originator, Peer, Receiver
 from gateway.dimse.sender import Sender
-from gateway.dimse.services import await_status, read_attributes, receive_instance, require_response
+from gateway.dimse.services import (
+    await_status,
+    event_command,
+    read_attributes,
+    receive_instance,
+    require_response,
+    take_event,
+)
 from gateway.dimse.sopclasses import IMPLICIT
 from gateway.dimse.wire import Channel, Lost, unexpected
 from gateway.errors import Cancelled, UpstreamError, UpstreamKind
@@ -401,8 +408,11 @@ class Association:
         except (Lost, ProtocolError):
             self.abort()
 
-    def n_action(self, sop_class: str, sop_instance: str, action_type: int, information: Attributes) -> int:
+    def n_action(self, request: ActionRequest, on_event: EventHandler | None = None) -> int:
         """N-ACTION; returns the status.
+
+        Args:
+            on_event: takes the N-EVENT-REPORTs that come before the response.
 
         Raises:
             UpstreamError: no answer.
@@ -411,32 +421,64 @@ class Association:
             command = Command(
                 Field.N_ACTION,
                 message_id=self._next_id(),
-                sop_class=sop_class,
-                sop_instance=sop_instance,
-                action_type=action_type,
+                sop_class=request.sop_class_uid,
+                sop_instance=request.sop_instance_uid,
+                action_type=request.action_type,
             )
-            return self._simple(self._context(sop_class), command, information)
+            self._ask(self._context(request.sop_class_uid), command, request.information)
+            limit = monotonic() + self.peer.timeouts.dimse
+            while True:
+                message = self._exchange.receive(limit)
+                if message is None:
+                    raise ProtocolError("released in the middle of an operation")
+                if on_event is None or message.command.field != Field.N_EVENT_REPORT:
+                    break
+                self._take_event(message, on_event)
+            status = require_response(message, command)
+            self._exchange.discard(message)
+            return status
 
-    def n_event_report(self, sop_class: str, sop_instance: str, event_type: int, information: Attributes) -> int:
+    def await_event(self, on_event: EventHandler, seconds: float) -> bool:
+        """Wait for one N-EVENT-REPORT on this association; whether one came.
+
+        After a wait in vain the association can only be released.
+
+        Raises:
+            UpstreamError: the association ended meanwhile, or something else came.
+        """
+        with self._conversing():
+            try:
+                message = self._exchange.receive(monotonic() + seconds)
+            except Lost as error:
+                if error.kind is UpstreamKind.TIMEOUT:
+                    return False
+                raise
+            if message is None or message.command.field != Field.N_EVENT_REPORT:
+                raise ProtocolError("N-EVENT-REPORT expected")
+            self._take_event(message, on_event)
+            return True
+
+    def _take_event(self, message: Message, on_event: EventHandler) -> None:
+        caller = Caller(self.peer.aet, self.peer.host, self.peer.name)
+        outcome = take_event(on_event, self._exchange, message, caller)
+        answer = response(message.command, outcome.status, comment=outcome.comment, offending=outcome.offending)
+        self._exchange.send(message.context.id, answer)
+
+    def n_event_report(self, event: EventReport) -> int:
         """N-EVENT-REPORT, for a SOP class proposed with the SCP role; returns the status.
+
+        A peer that accepts the presentation context and leaves the role out of its answer is reported to all the same:
+        it has asked for it, and there are many of its kind.
 
         Raises:
             UpstreamError: no answer.
         """
         with self._conversing():
-            for context in self._exchange.contexts.values():
-                if context.abstract_syntax == sop_class and context.as_scp:
-                    break
-            else:
-                raise UpstreamError(f"{self.peer.name}: SCP role not accepted", UpstreamKind.REJECTED)
-            command = Command(
-                Field.N_EVENT_REPORT,
-                message_id=self._next_id(),
-                sop_class=sop_class,
-                sop_instance=sop_instance,
-                event_type=event_type,
-            )
-            return self._simple(context, command, information)
+            contexts = [one for one in self.contexts if one.abstract_syntax == event.sop_class_uid]
+            if not contexts:
+                raise UpstreamError(f"{self.peer.name}: presentation context not accepted", UpstreamKind.REJECTED)
+            context = next((one for one in contexts if one.as_scp), contexts[0])
+            return self._simple(context, event_command(self._next_id(), event), event.information)
 
 
 def _progress(command: Command, identifier: Attributes) -> RetrieveProgress:

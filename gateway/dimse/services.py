@@ -95,6 +95,8 @@ class Session:
     admission: Admission
     negotiated: dict[str, Negotiated]
     dimse: float
+    left_to_do: list[AfterAction] = field(default_factory=list)
+    is_reporting: bool = False
     _last_id: int = field(default=0)
 
     def next_message_id(self) -> int:
@@ -238,8 +240,18 @@ class Dispatcher:
 
         status = _answer(session, message, _guarded(run, Status.PROCESSING_FAILURE))
         if after:
-            after(_Events(session, message))
+            session.left_to_do.append(after)
+        if not session.is_reporting:  # a request that comes while we report is answered, its own report waits
+            self._report(session, message)
         return status
+
+    def _report(self, session: Session, message: Message) -> None:
+        session.is_reporting = True
+        try:
+            while session.left_to_do:
+                session.left_to_do.pop(0)(_Events(session, message, self))
+        finally:
+            session.is_reporting = False
 
     def _event(self, session: Session, message: Message) -> int:
         handler = self._handlers.event
@@ -271,23 +283,42 @@ def take_event(handler: EventHandler, exchange: Exchange, message: Message, call
 class _Events:
     """N-EVENT-REPORTs on the association whose N-ACTION has just been answered (PS3.4 J.3.3)."""
 
-    def __init__(self, session: Session, action: Message) -> None:
+    def __init__(self, session: Session, action: Message, dispatcher: Dispatcher) -> None:
         self._session = session
         self._context = action.context
+        self._dispatcher = dispatcher
 
     def report(self, event: EventReport) -> int:
-        """Send one event and return the status of the response, as the port says."""
+        """Send one event and return the status of the response, as the port says.
+
+        The peer goes on asking meanwhile if it likes: requests of both sides cross (PS3.7 Annex D.3.3.3).
+        """
         session = self._session
-        command = Command(
-            Field.N_EVENT_REPORT,
-            message_id=session.next_message_id(),
-            sop_class=event.sop_class_uid,
-            sop_instance=event.sop_instance_uid,
-            event_type=event.event_type,
-        )
+        command = event_command(session.next_message_id(), event)
         body = event.information.encode(implicit=self._context.transfer_syntax == IMPLICIT)
         session.exchange.send(self._context.id, command, body)
-        return await_status(session.exchange, command, session.dimse)
+        limit = monotonic() + session.dimse
+        while True:
+            message = session.exchange.receive(limit)
+            if message is None:
+                raise Lost("released in the middle of an operation", UpstreamKind.PROTOCOL)
+            if message.command.is_response:
+                break
+            self._dispatcher.serve(session, message)
+        status = require_response(message, command)
+        session.exchange.discard(message)
+        return status
+
+
+def event_command(message_id: int, event: EventReport) -> Command:
+    """The command set of an N-EVENT-REPORT request."""
+    return Command(
+        Field.N_EVENT_REPORT,
+        message_id=message_id,
+        sop_class=event.sop_class_uid,
+        sop_instance=event.sop_instance_uid,
+        event_type=event.event_type,
+    )
 
 
 def await_status(exchange: Exchange, request: Command, seconds: float) -> int:

@@ -179,14 +179,15 @@ def test_action_and_event_report() -> None:
     def take(event: EventReport, caller: Caller) -> None:
         events.append(event)
 
+    instance = (STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE)
     information = Attributes.of({"TransactionUID": "1.2.3"})
     roles = {STORAGE_COMMITMENT: Role(scu=True, scp=True)}
     with (
         serving(Handlers(action=act, event=take)) as server,
         connect(gateway(server), "ME", [(STORAGE_COMMITMENT, IMPLICIT)], roles=roles) as association,
     ):
-        assert association.n_action(STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE, 1, information) == 0
-        assert association.n_event_report(STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE, 2, information) == 0
+        assert association.n_action(ActionRequest(*instance, 1, information)) == 0
+        assert association.n_event_report(EventReport(*instance, 2, information)) == 0
     assert (actions[0].action_type, actions[0].information) == (1, information)
     assert (events[0].event_type, events[0].information) == (2, information)
 
