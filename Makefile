@@ -35,9 +35,13 @@ imports: $(STAMP) ## import-linter: imports only go down
 test: lint types imports ## every gate and the tests
 	$(BIN)/python -m pytest
 
-lock: ## resolve requirements.lock anew (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--group dev --all-extras --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make lock"
+
+lock: ## resolve the lock files anew (needs uv): development, what the container runs, what builds its wheel
+	$(LOCK) pyproject.toml --group dev --all-extras -o requirements.lock
+	$(LOCK) pyproject.toml --all-extras -c requirements.lock -o requirements-runtime.lock
+	$(LOCK) --group build -c requirements.lock -o requirements-build.lock
 
 clean: ## remove what the targets made, but for var/
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -1,0 +1,66 @@
+"""``health``: ask a running gateway whether it is alive or ready, for container health checks and exec probes."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli.common import OPERATION_FAILED, ConfigOption, JsonOption, configuration, print_json, problem
+from gateway.config import Config
+
+_SECONDS = 3
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("health")(health)
+
+
+def health(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    ready: Annotated[bool, typer.Option("--ready", help="Ask whether it is ready, not only alive.")] = False,
+) -> int:
+    """Ask the gateway of this configuration on this machine; exit status 0 when it is well."""
+    url = f"{_address(configuration(config))}{'/readyz' if ready else '/livez'}"
+    status, document = _ask(url)
+    if as_json:
+        print_json(document)
+    elif status == 200:
+        print(document["status"])
+    if status == 200:
+        return 0
+    problem(f"{url}: {_why(document)}")
+    return OPERATION_FAILED
+
+
+def _address(config: Config) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.http.bind, config.http.bind)  # noqa: S104 - compared, not bound
+    return f"http://{f'[{host}]' if ':' in host else host}:{config.http.port}"
+
+
+def _ask(url: str) -> tuple[int, dict[str, Any]]:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy would be asked for itself
+    try:
+        with opener.open(url, timeout=_SECONDS) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+    except urllib.error.URLError as error:
+        return 0, {"status": str(getattr(error.reason, "strerror", None) or error.reason)}
+    except (OSError, ValueError) as error:
+        return 0, {"status": str(error) or type(error).__name__}
+
+
+def _why(document: dict[str, Any]) -> str:
+    parts = [
+        f"{name} {part.get('detail') or part['status']}"
+        for name, part in document.get("parts", {}).items()
+        if part["status"] == "not ready"
+    ]
+    return f"{document['status']}{': ' if parts else ''}{', '.join(parts)}"
