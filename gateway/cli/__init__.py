@@ -18,11 +18,11 @@ from typing import NoReturn
 import typer
 
 from gateway import __version__
-from gateway.cli import check_config, health
+from gateway.cli import check_config, health, serve
 from gateway.cli.common import INTERRUPTED, OPERATION_FAILED, report
 from gateway.errors import GatewayError
 
-VERBS = (check_config, health)
+VERBS = (serve, check_config, health)
 """In the order ``--help`` lists them."""
 
 app = typer.Typer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from gateway.dimse.negotiation import (
     CALLED_AE_NOT_RECOGNISED,
@@ -19,13 +20,22 @@ class KnownCaller:
     """A peer that may call us.
 
     Attributes:
-        addresses: the network addresses it may call from; empty means any.
+        networks: where it may call from; empty means anywhere.
     """
 
     name: str
     aet: str
     verbs: frozenset[Verb]
-    addresses: frozenset[str] = frozenset()
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+
+    def may_call_from(self, address: str) -> bool:
+        """Whether an address is in one of the networks; an IPv4 peer of an IPv6 socket counts as IPv4."""
+        if not self.networks:
+            return True
+        here = ip_address(address.partition("%")[0])
+        if isinstance(here, IPv6Address) and here.ipv4_mapped:
+            here = here.ipv4_mapped
+        return any(here in network for network in self.networks)
 
 
 class PeerPolicy:
@@ -54,6 +64,6 @@ class PeerPolicy:
         if called not in self._titles:
             return CALLED_AE_NOT_RECOGNISED
         for caller in self._callers:
-            if caller.aet == calling and (not caller.addresses or address in caller.addresses):
+            if caller.aet == calling and caller.may_call_from(address):
                 return Admission(caller.name, caller.verbs)
         return CALLING_AE_NOT_RECOGNISED if self._others is None else Admission("", self._others)

@@ -1,0 +1,58 @@
+"""Coercion on the way of a request: around the query chain, and before an instance is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from gateway.coercion.draft import Context
+from gateway.coercion.engine import plan
+from gateway.coercion.rules import BUILT_IN, RuleSet, Where
+from gateway.dicom.attributes import Attributes
+from gateway.dicom.caller import Caller
+from gateway.query.ports import QuerySource, Request
+from gateway.retrieve.ports import Coerce
+
+Rules = Callable[[], RuleSet]
+"""The rules in force now. Each operation takes them once, so that an edit does not change it half-way."""
+
+
+class CoercedSource:
+    """Rules for query keys before a source is asked, and for its answers; the answers show the keys as asked.
+
+    The built-in rule has nothing to do here: the effective view has put the leading archive's attributes into the
+    answers before, since it had to match on them.
+    """
+
+    def __init__(self, source: QuerySource, rules: Rules, aet: str) -> None:
+        self._source = source
+        self._rules = rules
+        self._aet = aet
+
+    def find(self, request: Request) -> Iterator[Attributes]:
+        """Yield coerced answers; see :class:`~gateway.query.ports.QuerySource`."""
+        rules = self._rules()
+        answering = [rule for rule in rules.at(Where.ANSWERS) if rule.name != BUILT_IN.name]
+        if not answering and not rules.at(Where.KEYS):
+            yield from self._source.find(request)
+            return
+        caller = request.caller
+        asked = Context(sending=caller.aet, receiving=self._aet, host=caller.address)
+        keys, undo = plan(rules, Where.KEYS, asked).apply_to_keys(request.query.keys)
+        answered = plan(rules, Where.ANSWERS, Context(sending=self._aet, receiving=caller.aet, host=caller.address))
+        requested = frozenset(request.query.keys)
+        for answer in self._source.find(request.asking(replace(request.query, keys=keys))):
+            yield undo(answered.apply_to_answer(answer, requested))
+
+
+@dataclass(frozen=True)
+class SentCoercion:
+    """The :class:`~gateway.retrieve.ports.Coercion` of the rules in force."""
+
+    rules: Rules
+    aet: str
+
+    def for_study(self, leading: Attributes | None, caller: Caller, destination: str) -> Coerce:
+        """Decide once what the rules make of a study that goes to ``destination``."""
+        context = Context(sending=self.aet, receiving=destination, host=caller.address, leading=leading)
+        return plan(self.rules(), Where.SENT, context).apply_to_instance

@@ -1,0 +1,65 @@
+"""The configured peers, as the wire and the retrieves want them."""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from gateway.config import Config
+from gateway.config.models import Peer as PeerSection
+from gateway.config.models import Permission
+from gateway.dimse.policy import KnownCaller
+from gateway.dimse.ports import Peer, Timeouts, Verb
+from gateway.logs import get_logger
+from gateway.retrieve.destinations import Destination, Destinations
+
+_log = get_logger("daemon")
+_NOBODY = (IPv4Network("255.255.255.255"),)
+
+
+def callable_peers(config: Config) -> dict[str, Peer]:
+    """Whom we can call, by name."""
+    return {name: _peer(name, section) for name, section in config.peers.items()}
+
+
+def _peer(name: str, section: PeerSection) -> Peer:
+    times = section.timeouts
+    timeouts = Timeouts(
+        connect=times.connect.total_seconds(),
+        acse=times.acse.total_seconds(),
+        dimse=times.dimse.total_seconds(),
+        network=times.network.total_seconds(),
+    )
+    return Peer(name, section.aet, section.host, section.port, timeouts)
+
+
+def known_callers(config: Config) -> list[KnownCaller]:
+    """Who may call us, from where, and for what."""
+    callers: list[KnownCaller] = []
+    for name, section in config.peers.items():
+        if not section.allow:
+            continue
+        verbs = frozenset(Verb(one.value) for one in section.allow if one is not Permission.DELETE)
+        networks = tuple(ip_network(one) for one in section.addresses) or _networks_of(name, section.host)
+        callers.append(KnownCaller(name, section.aet, verbs, networks))
+    return callers
+
+
+def _networks_of(name: str, host: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """The addresses a host name has now; a name that does not resolve lets nobody in."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        _log.warning("the peer's host has no address, so it cannot call us", peer=name, errno=error.errno)
+        return _NOBODY
+    return tuple(ip_network(str(one[4][0]).partition("%")[0]) for one in found)
+
+
+def destinations(config: Config, peers: dict[str, Peer]) -> Destinations:
+    """Where instances can be sent, and who may have them sent there."""
+    permitted = {
+        name: frozenset(section.destinations)
+        for name, section in config.peers.items()
+        if section.destinations is not None
+    }
+    return Destinations([Destination(peer) for peer in peers.values()], permitted)

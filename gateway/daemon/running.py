@@ -1,0 +1,149 @@
+"""Starting the parts in order, waiting for a signal, stopping them in the opposite order."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Self
+
+from gateway import logs
+from gateway.archive.index import Durability
+from gateway.archive.local import LocalArchive
+from gateway.archive.store import OnConflict
+from gateway.coercion.parser import load_rules
+from gateway.coercion.rules import RuleSet
+from gateway.config import Config
+from gateway.config.models import LogFormat
+from gateway.daemon import peers
+from gateway.daemon.chain import build_handlers
+from gateway.dimse.acceptor import Deadlines
+from gateway.dimse.policy import PeerPolicy
+from gateway.dimse.server import Endpoint, Limits, Server
+from gateway.logs import get_logger
+from gateway.web.access import Tokens
+from gateway.web.app import create_app
+from gateway.web.health import READY, Check, Finding, State
+from gateway.web.server import WebServer
+
+DRAIN_SECONDS = 20.0
+"""What running operations have after SIGTERM; systemd and Kubernetes kill after 30 s and more."""
+
+_log = get_logger("daemon")
+
+
+class Gateway:
+    """A gateway built from a configuration; a context manager that runs it.
+
+    Attributes:
+        port: the DICOM port bound, also where 0 was asked for.
+        http_port: the HTTP port bound.
+
+    Raises:
+        ConfigError: rules that cannot be parsed, a port in use.
+        StorageError: the archive cannot be opened.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.rules = load_rules(config.coercion.rules) if config.coercion.rules else RuleSet.default()
+        self._stack = contextlib.ExitStack()
+        self.port = 0
+        self.http_port = 0
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            archive = _archive(self._config)
+            stack.callback(archive.close)
+            archive.prepare()
+            server = self._server(archive)
+            with _bound(self._config, ("ae", "port")):
+                server.start()
+            stack.callback(server.stop, DRAIN_SECONDS)
+            self.port = server.port
+            with _bound(self._config, ("http", "port")):
+                web = self._web({"archive": _archive_check(archive)})
+            web.start()
+            stack.callback(web.stop)
+            self.http_port = web.port
+            self._stack = stack.pop_all()
+        _log.info("ready", port=self.port, http_port=self.http_port, version=self.rules.version)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def _server(self, archive: LocalArchive) -> Server:
+        ae = self._config.ae
+        handlers = build_handlers(self._config, archive, None, lambda: self.rules)
+        return Server(
+            handlers,
+            PeerPolicy([ae.title], peers.known_callers(self._config)),
+            Endpoint(ae.bind, ae.port),
+            deadlines=Deadlines(
+                setup=ae.timeouts.acse.total_seconds(),
+                idle=ae.timeouts.idle.total_seconds(),
+                network=ae.timeouts.network.total_seconds(),
+            ),
+            limits=Limits(
+                associations=ae.max_associations, per_address=ae.max_associations_per_peer, max_pdu=ae.max_pdu
+            ),
+        )
+
+    def _web(self, checks: dict[str, Check]) -> WebServer:
+        http = self._config.http
+        tokens = Tokens.read(http.token_file, http.read_only_token_file)
+        return WebServer(create_app(checks, tokens=tokens), http.bind, http.port)
+
+
+def _archive(config: Config) -> LocalArchive:
+    section = config.archive
+    return LocalArchive(
+        section.dicomdir,
+        index=section.index / "index.sqlite" if section.index else None,
+        durability=Durability.FULL,
+        on_conflict=OnConflict(section.on_conflict.value),
+    )
+
+
+def _archive_check(archive: LocalArchive) -> Check:
+    def check() -> Finding:
+        return READY if archive.generation >= 0 else Finding(State.NOT_READY)
+
+    return check
+
+
+@contextlib.contextmanager
+def _bound(config: Config, path: tuple[str, str]) -> Iterator[None]:
+    """Turn a refused bind into a problem of the key that says where to listen."""
+    try:
+        yield
+    except OSError as error:
+        section = config.ae if path[0] == "ae" else config.http
+        text = f"cannot listen on {section.bind} port {section.port}: {error.strerror or error}"
+        raise config.complaint(path, text, "is another gateway running? 0 takes a free port") from error
+
+
+def serve(config: Config, *, announce: Callable[[Gateway], None]) -> None:
+    """Run until SIGTERM or SIGINT, then finish what is running and stop.
+
+    Args:
+        announce: called once everything answers.
+    """
+    logs.configure(config.logging.level.value, as_json=config.logging.format is LogFormat.JSON)
+    stop = threading.Event()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with Gateway(config) as gateway:
+            announce(gateway)
+            stop.wait()
+            _log.info("stopping")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
