@@ -14,7 +14,8 @@ class Route:
     """How a configured peer wants its reports.
 
     Attributes:
-        same_association: on the association of its request, while that is open; a new one else.
+        same_association: reports go on the association of the request, in both directions: we report on its, while that
+            is open, and wait on ours for its.
     """
 
     peer: Peer
@@ -40,6 +41,11 @@ class Routes:
     def on_same_association(self, caller: Caller) -> bool:
         """Whether this requestor wants its report on its own association."""
         route = self._route(caller)
+        return route is not None and route.same_association
+
+    def wants_same_association(self, name: str) -> bool:
+        """Whether the configured peer of that name reports on the association of the request."""
+        route = self._by_name.get(name)
         return route is not None and route.same_association
 
     def named(self, name: str) -> Peer | None:
