@@ -32,6 +32,8 @@ REQUESTS = _counter("dimse_requests_total", "DIMSE requests served, by service a
 REQUEST_SECONDS = _seconds("dimse_request_duration_seconds", "Time from request to final response.", "service")
 
 STORED = _counter("archive_stored_total", "C-STORE requests taken: new, identical, kept or replaced.", "outcome")
+PUBLISH_SECONDS = _seconds("archive_publish_duration_seconds", "Time to publish the DICOMDIR once.")
+DELETED = _counter("archive_deleted_instances_total", "Instances deleted, by what asked for it.", "reason")
 
 SUBOPERATIONS = _counter(
     "suboperations_total", "C-STORE sub-operations of C-MOVE and C-GET, by how each ended.", "service", "outcome"

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from gateway.archive.fileid import BadFileID, resolve
 from gateway.archive.index import Durability
 from gateway.errors import StorageError
 
@@ -90,9 +91,10 @@ class Disk:
         """Unlink objects and the folders that become empty; what is gone already is no error."""
         folders = set()
         for file_id in file_ids:
-            path = self.root / file_id
-            path.unlink(missing_ok=True)
-            folders.add(path.parent)
+            with suppress(FileNotFoundError, BadFileID):  # what a link leads out of the root to is not ours
+                path = resolve(self.root, file_id)
+                path.unlink()
+                folders.add(path.parent)
         for folder in folders:
             self._remove_empty(folder)
 
@@ -113,7 +115,7 @@ class Disk:
         """Temporary files that no living process holds."""
         for path in sorted(self.incoming.iterdir()) if self.incoming.is_dir() else ():
             with suppress(FileNotFoundError), unheld(path) as free:
-                if free:
+                if free and path.name != "DICOMDIR":
                     yield path
 
 

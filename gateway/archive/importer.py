@@ -28,8 +28,12 @@ _ICON_TAG = tag_of("IconImageSequence")
 _PLAIN = re.compile(r"\w[\w.\-]*(?:\\\w[\w.\-]*){0,7}", re.ASCII)
 
 _INSERT = """INSERT INTO instance (series, uid, sop_class, transfer_syntax, file_id, published, attributes)
-VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (uid) DO UPDATE SET published = excluded.published
-WHERE file_id = excluded.file_id"""
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE NOT EXISTS (SELECT 1 FROM tombstone WHERE file_id = ?5)
+ON CONFLICT (uid) DO UPDATE SET published = excluded.published, file_id = excluded.file_id,
+ enriched = enriched AND file_id = excluded.file_id,
+ dataset_offset = CASE WHEN file_id = excluded.file_id THEN dataset_offset ELSE 0 END
+WHERE file_id = excluded.file_id OR published NOT IN (0, excluded.published)"""
+"""What is deleted stays deleted; what we stored and did not publish yet stays ours; a moved file is followed."""
 
 Progress = Callable[[int], None]
 
@@ -71,7 +75,7 @@ class Importer:
             StorageError: the index refuses; what was committed until then stays.
         """
         with self._index.write(visible=False) as db:
-            self._epoch = int(get_meta(db, "epoch", 0)) + 1
+            self._epoch = int(get_meta(db, "epoch", 1)) + 1
             set_meta(db, "epoch", self._epoch)
             before = _count(db)
         walk = source.records()

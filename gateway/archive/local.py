@@ -6,14 +6,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from gateway.archive import fileid, find, heads, importer, store
-from gateway.archive.dicomdir import Dicomdir, NotADicomdir
+from gateway import metrics
+from gateway.archive import delete, fileid, find, heads, importer, store
+from gateway.archive.delete import Deleted
 from gateway.archive.disk import Disk
-from gateway.archive.index import Durability, Index, get_meta, set_meta
+from gateway.archive.index import Durability, Index
+from gateway.archive.keeper import Keeper
+from gateway.archive.publish import Publisher
 from gateway.archive.store import OnConflict, Store
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller
 from gateway.dicom.instance import StoredInstance
+from gateway.dicom.models import Level
 from gateway.dimse.ports import Incoming, StoreRequest
 from gateway.errors import BadInstance, StorageError
 from gateway.logs import get_logger
@@ -38,6 +42,7 @@ class LocalArchive:
     Args:
         dicomdir: the file; its folder is the root of the file-set.
         index: the SQLite database, outside the root; beside the root by default.
+        publish_delay: seconds from a change to its publication in the DICOMDIR, at least.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class LocalArchive:
         index: Path | None = None,
         durability: Durability = Durability.FULL,
         on_conflict: OnConflict = OnConflict.KEEP,
+        publish_delay: float = 1.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.dicomdir = dicomdir.absolute()
@@ -54,6 +60,8 @@ class LocalArchive:
         self._clock = clock
         self._index = Index((index or default_index(dicomdir)).absolute(), durability)
         self._disk = Disk(self.root, durability)
+        self._publisher = Publisher(self._index, self._disk, self.dicomdir, clock=clock)
+        self._keeper = Keeper(self._index, self._publisher, publish_delay)
         self._store = Store(self._index, self._disk, on_conflict, clock=clock)
 
     def prepare(self) -> None:
@@ -73,8 +81,12 @@ class LocalArchive:
             self._refuse_lost_dicomdir()
         if removed := store.recover(self._index, self._disk):
             _log.info("removed unfinished stores of an earlier run", files=removed)
-        if self.dicomdir.exists():
-            self.import_dicomdir()
+        self._publisher.recover()
+        self.sync()
+
+    def start(self) -> None:
+        """Keep the DICOMDIR published in the background of this process, until :meth:`close`."""
+        self._keeper.start()
 
     def _refuse_lost_dicomdir(self) -> None:
         names = {"dicomdir~", "dicomdir.bak", "dicomdir.new", "dicomdir.old"}
@@ -85,30 +97,61 @@ class LocalArchive:
                 hint="rename it to DICOMDIR, or remove it to start empty",
             )
 
-    def import_dicomdir(
-        self, progress: importer.Progress | None = None, *, again: bool = False
-    ) -> importer.Imported | None:
-        """Import the DICOMDIR unless it is the one imported or published last; None when it was.
+    def sync(self, progress: importer.Progress | None = None, *, reread: bool = False) -> importer.Imported | None:
+        """Merge a DICOMDIR that others changed, then publish ours; what an import found, if there was one.
+
+        Args:
+            progress: called with the number of instances imported so far.
+            reread: import the DICOMDIR even if it is the one published last.
 
         Raises:
-            StorageError: it cannot be read, or is no DICOMDIR.
+            StorageError: the disk or the index refuses, or the file is no DICOMDIR.
         """
-        signature = signature_of(self.dicomdir)
-        with self._index.read() as db:
-            if not again and get_meta(db, "dicomdir", "") == signature:
-                return None
-        try:
-            with Dicomdir(self.dicomdir) as source:
-                done = importer.Importer(self._index, self._clock(), progress).run(source)
-        except NotADicomdir as error:
-            raise StorageError(f"{self.dicomdir.name} is no DICOMDIR: {error}") from error
-        with self._index.write(visible=False) as db:
-            set_meta(db, "dicomdir", signature)
-        _log.info(
-            "imported the DICOMDIR", instances=done.instances, added=done.added, dropped=done.dropped,
-            quarantined=len(done.quarantined),
-        )  # fmt: skip
+        return self._publisher.sync(progress=progress, reread=reread)
+
+    def delete(self, level: Level, uid: str, *, reason: str = "command", unlink: bool = True) -> Deleted:
+        """Delete an entity and all below it: when this returns, no query, retrieve or commitment knows it.
+
+        Its records are inactive and its files gone after the next :meth:`sync`, which :meth:`start` does by itself.
+
+        Args:
+            uid: the unique key of the level; a Patient ID for PATIENT.
+            reason: for the metrics.
+
+        Raises:
+            StorageError: the index refuses; nothing was deleted.
+        """
+        with self._index.write() as db:
+            done = delete.delete(db, level, uid, unlink=unlink)
+        metrics.DELETED.labels(reason).inc(done.instances)
+        _log.info("deleted", level=level.name, instances=done.instances, reason=reason)
         return done
+
+    def purge(self) -> int:
+        """Take patients, studies and series without instances out of the DICOMDIR; how many there were.
+
+        Raises:
+            StorageError: the disk or the index refuses.
+        """
+        with self._index.write() as db:
+            marked = delete.purge(db)
+        self.sync()
+        return marked
+
+    def compact(self) -> None:
+        """Write the DICOMDIR anew without inactive records.
+
+        Raises:
+            StorageError: the disk or the index refuses; the old one is untouched.
+        """
+        self._publisher.sync(compact=True)
+
+    def on_deleted(self, observer: Callable[[Sequence[str]], None]) -> None:
+        """Have ``observer`` called with the Study Instance UIDs that a deletion in any process touched.
+
+        Needs :meth:`start`; the call comes from its thread, within ``publish_delay`` seconds.
+        """
+        self._keeper.observers.append(observer)
 
     def find(self, request: Request) -> Iterator[Attributes]:
         """Answer a query; see :class:`gateway.query.ports.QuerySource`."""
@@ -174,7 +217,8 @@ class LocalArchive:
         return self._index.generation
 
     def close(self) -> None:
-        """Close the index in this process."""
+        """Stop what :meth:`start` started, and close the index in this process."""
+        self._keeper.stop()
         self._index.close()
 
 
@@ -184,12 +228,6 @@ _INSTANCES = (
     " JOIN patient p ON p.id = t.patient"
 )
 _POSITION = {"t.uid": 1, "s.uid": 2}
-
-
-def signature_of(path: Path) -> str:
-    """What changes whenever a file is written or replaced."""
-    status = path.stat()
-    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
 
 
 def _parts(uids: Sequence[str]) -> Iterator[tuple[str, ...]]:

@@ -7,7 +7,8 @@ folded form.
 
 ``record`` is the offset of the entity's record in the published DICOMDIR, 0 when it has none yet. ``published`` tells
 whether an instance is in it. ``gone`` marks a parent whose record is to be made inactive at the next publication.
-A deleted instance lives on as a tombstone until its record is inactive and its file is gone.
+A deleted instance lives on as a tombstone until its record is inactive and its file is gone; ``deleted`` is the log
+from which other processes learn whose caches have to forget a study.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ CREATE TABLE instance (
     size INTEGER NOT NULL DEFAULT 0, dataset_offset INTEGER NOT NULL DEFAULT 0,
     published INTEGER NOT NULL DEFAULT 0, enriched INTEGER NOT NULL DEFAULT 0, attributes BLOB NOT NULL);
 CREATE TABLE tombstone (
-    id INTEGER PRIMARY KEY, series INTEGER NOT NULL, file_id TEXT NOT NULL UNIQUE, published INTEGER NOT NULL,
-    unlink INTEGER NOT NULL DEFAULT 1);
+    id INTEGER PRIMARY KEY, series INTEGER NOT NULL, uid TEXT NOT NULL, file_id TEXT NOT NULL UNIQUE,
+    published INTEGER NOT NULL, unlink INTEGER NOT NULL DEFAULT 1);
+CREATE TABLE deleted (id INTEGER PRIMARY KEY, study TEXT NOT NULL);
 CREATE TABLE quarantine (id INTEGER PRIMARY KEY, place TEXT NOT NULL UNIQUE, reason TEXT NOT NULL);
 """
 

@@ -44,7 +44,6 @@ class Store:
 
     Args:
         clock: seconds since the epoch, for the time of reception.
-        changed: called after each instance that was added or replaced.
     """
 
     def __init__(
@@ -54,13 +53,11 @@ class Store:
         on_conflict: OnConflict,
         *,
         clock: Callable[[], float] = time.time,
-        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._index = index
         self._disk = disk
         self._on_conflict = on_conflict
         self._clock = clock
-        self._changed = changed
 
     def begin(self, request: StoreRequest) -> IncomingFile:
         """Open a temporary file with File Meta Information written.
@@ -120,7 +117,6 @@ class Store:
             return Status.SUCCESS if same else self._conflict(sop_instance, "kept")
         else:
             self._conflict(sop_instance, "replaced")
-        self._changed()
         return Status.SUCCESS
 
     def _conflict(self, uid: str, outcome: str) -> int:
@@ -213,7 +209,9 @@ def _bury(db: sqlite3.Connection, uid: str) -> None:
     row = db.execute("SELECT id, series, file_id, published FROM instance WHERE uid = ?", (uid,)).fetchone()
     if row is None:
         return
-    db.execute("INSERT INTO tombstone (series, file_id, published) VALUES (?, ?, ?)", (row[1], row[2], row[3] > 0))
+    db.execute(
+        "INSERT INTO tombstone (series, uid, file_id, published) VALUES (?, ?, ?, ?)", (row[1], uid, row[2], row[3] > 0)
+    )
     db.execute("DELETE FROM instance WHERE id = ?", (row[0],))
     rows.recount(db, {row[1]})
 

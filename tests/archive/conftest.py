@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.archive.index import Durability
 from gateway.archive.local import LocalArchive
 from gateway.dicom import encoding
 from gateway.dicom.attributes import Attributes, Element
@@ -71,7 +72,7 @@ def store() -> Callable[[LocalArchive, Made], int]:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Iterator[LocalArchive]:
-    one = LocalArchive(tmp_path / "files" / "DICOMDIR")
+    one = LocalArchive(tmp_path / "files" / "DICOMDIR", durability=Durability.NONE)  # no power cut to come
     one.prepare()
     yield one
     one.close()

@@ -64,8 +64,8 @@ def test_a_file_set_of_dcmmkdir_is_imported_and_served(foreign: Path) -> None:
 def test_an_import_is_not_repeated_for_a_dicomdir_that_did_not_change(foreign: Path) -> None:
     archive = LocalArchive(foreign)
     archive.prepare()
-    assert archive.import_dicomdir() is None
-    again = archive.import_dicomdir(again=True)
+    assert archive.sync() is None
+    again = archive.sync(reread=True)
     assert again is not None
     assert (again.instances, again.added, again.dropped) == (8, 0, 0)
     archive.close()

@@ -1,0 +1,76 @@
+"""The thread that keeps the DICOMDIR published, and tells this process's caches of deletions in any process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from gateway.archive.delete import deleted_since
+from gateway.archive.index import Index
+from gateway.archive.publish import Publisher, signature_of
+from gateway.errors import StorageError
+from gateway.logs import get_logger
+
+_log = get_logger("archive")
+_SHARE = 10
+"""Publishing takes one part in so many of the time at most: a large DICOMDIR is published less often."""
+
+
+class Keeper:
+    """Publishes in batches: what was changed waits ``delay`` seconds for more to come with it."""
+
+    def __init__(self, index: Index, publisher: Publisher, delay: float) -> None:
+        self._index = index
+        self._publisher = publisher
+        self._delay = delay
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._seen = ""
+        self._last_deleted = 0
+        self.observers: list[Callable[[Sequence[str]], None]] = []
+
+    def start(self) -> None:
+        """Start the thread."""
+        with self._index.read() as db:
+            self._last_deleted, _ = deleted_since(db, 0)
+        self._thread = threading.Thread(target=self._run, name="archive-keeper", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Publish what is left, and end the thread."""
+        if self._thread is None:
+            return
+        self._stop.set()
+        self._thread.join()
+        self._thread = None
+
+    def _run(self) -> None:
+        pause = self._delay
+        while not self._stop.wait(pause):
+            started = time.monotonic()
+            self._once()
+            pause = max(self._delay, _SHARE * (time.monotonic() - started))
+        self._once(last=True)
+
+    def _once(self, *, last: bool = False) -> None:
+        try:
+            self._tell()
+            if self._publisher.due() and (self._settled() or last):
+                self._publisher.sync(blocking=last)
+                self._seen = signature_of(self._publisher.dicomdir)
+        except StorageError as error:
+            # The disk may be full now and not later; readiness and the log say so meanwhile.
+            _log.error("the DICOMDIR was not published", error=error.message)
+
+    def _settled(self) -> bool:
+        """Whether nobody is writing the DICOMDIR: it is as it was a moment ago."""
+        before, self._seen = self._seen, signature_of(self._publisher.dicomdir)
+        return before == self._seen
+
+    def _tell(self) -> None:
+        with self._index.read() as db:
+            self._last_deleted, studies = deleted_since(db, self._last_deleted)
+        if studies:
+            for observer in self.observers:
+                observer(studies)
