@@ -1,27 +1,22 @@
-"""The SCPs: parse and check a request, call its handler, turn what comes back into responses (PS3.4 B, C, J).
-
-A handler's :class:`~gateway.errors.GatewayError` becomes the status it carries. What no one expected is logged here,
-at the root of the operation, and answered with a failure; the association goes on.
-"""
+"""The SCPs: parse and check a request, call its handler, turn what comes back into responses (PS3.4 B, C, J)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import NamedTuple, TypeVar
 
 from gateway import metrics
-from gateway.dicom.attributes import Attributes, MalformedDataset
+from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller, InvalidAETitle, ae_title
 from gateway.dicom.counter import SubOperations
-from gateway.dicom.identifier import InvalidIdentifier, Negotiated, Retrieve, parse_query, parse_retrieve
+from gateway.dicom.identifier import Negotiated, Retrieve, parse_query, parse_retrieve
 from gateway.dicom.models import FIND_MODELS, GET_MODELS, MOVE_MODELS
 from gateway.dicom.status import Status, kind
-from gateway.dimse import pdu
-from gateway.dimse.command import Command, Field, response
+from gateway.dimse.answers import Answers
+from gateway.dimse.command import Command, Field
 from gateway.dimse.exchange import Exchange, Message
-from gateway.dimse.pdu import Buffer, ProtocolError
+from gateway.dimse.pdu import ProtocolError
 from gateway.dimse.ports import (
     ActionHandler,
     ActionRequest,
@@ -34,20 +29,29 @@ from gateway.dimse.ports import (
     MoveHandler,
     Originator,
     Receiver,
-    StoreRequest,
     Verb,
 )
 from gateway.dimse.sender import Sender
+from gateway.dimse.serving import (
+    Outcome,
+    answer,
+    event_command,
+    final,
+    guarded,
+    read_attributes,
+    receive_instance,
+    require_response,
+    take_event,
+)
 from gateway.dimse.sopclasses import IMPLICIT
 from gateway.dimse.wire import Lost
-from gateway.errors import GatewayError, Refused, UpstreamKind
+from gateway.errors import Refused, UpstreamKind
 from gateway.logs import get_logger
 
 _BATCH = 60_000
 _FLUSH_SECONDS = 0.05
 _PENDING_SECONDS = 1.0
 _log = get_logger("dimse")
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -105,14 +109,6 @@ class Session:
         return self._last_id
 
 
-class Outcome(NamedTuple):
-    """How an operation ended, for its final response."""
-
-    status: int
-    comment: str | None = None
-    offending: tuple[int, ...] = ()
-
-
 class Dispatcher:
     """Serves the requests of an association, each by the SCP it is for."""
 
@@ -142,10 +138,13 @@ class Dispatcher:
         if command.message_id is None:
             raise ProtocolError("request without Message ID")
         name, verb, service = self._services.get(command.field, ("other", None, None))
+        may = message.context.as_scp or command.field == Field.N_EVENT_REPORT  # which the SCP sends to the SCU
         if service is None or verb is None:
             status = self._refuse(session, message, Status.UNRECOGNISED_OPERATION)
         elif verb not in session.admission.verbs:
             status = self._refuse(session, message, Status.NOT_AUTHORISED)
+        elif not may:
+            status = self._refuse(session, message, Status.SOP_CLASS_NOT_SUPPORTED, "role was not negotiated")
         else:
             status = service(session, message)
         session.exchange.forget_cancels()
@@ -154,18 +153,18 @@ class Dispatcher:
 
     def _refuse(self, session: Session, message: Message, status: int, comment: str | None = None) -> int:
         session.exchange.discard(message)
-        return _answer(session, message, Outcome(status, comment))
+        return answer(session.exchange, message, Outcome(status, comment))
 
     def _echo(self, session: Session, message: Message) -> int:
         session.exchange.discard(message)
-        return _answer(session, message, Outcome(Status.SUCCESS))
+        return answer(session.exchange, message, Outcome(Status.SUCCESS))
 
     def _find(self, session: Session, message: Message) -> int:
         handler, model = self._handlers.find, FIND_MODELS.get(message.context.abstract_syntax)
         if handler is None or model is None:
             return self._refuse(session, message, Status.SOP_CLASS_NOT_SUPPORTED)
         cancelled = _cancelled(session, message)
-        answers = _Answers(session.exchange, message)
+        answers = Answers(session.exchange, message)
 
         def run() -> Outcome:
             negotiated = session.negotiated.get(message.context.abstract_syntax, Negotiated())
@@ -175,13 +174,13 @@ class Dispatcher:
             if supported is not None and any(tag not in supported for tag in query.keys):
                 answers.pending = Status.PENDING_UNSUPPORTED_KEYS
             stream = handler(query, session.caller, cancelled)
-            for answer in stream:
-                if answers.add(answer) and cancelled():
+            for found in stream:
+                if answers.add(found) and cancelled():
                     _close(stream)
                     return Outcome(Status.CANCEL)
             return Outcome(Status.CANCEL if cancelled() else Status.SUCCESS)
 
-        outcome = _guarded(run, Status.UNABLE_TO_PROCESS)
+        outcome = guarded(run, Status.UNABLE_TO_PROCESS)
         answers.finish(outcome)
         return outcome.status
 
@@ -221,7 +220,7 @@ class Dispatcher:
         if receiver is None:
             return self._refuse(session, message, Status.SOP_CLASS_NOT_SUPPORTED)
         outcome = receive_instance(receiver, session.exchange, message, session.caller)
-        return _answer(session, message, outcome)
+        return answer(session.exchange, message, outcome)
 
     def _action(self, session: Session, message: Message) -> int:
         handler, command = self._handlers.action, message.command
@@ -238,7 +237,7 @@ class Dispatcher:
             after = handler(action, session.caller)
             return Outcome(Status.SUCCESS)
 
-        status = _answer(session, message, _guarded(run, Status.PROCESSING_FAILURE))
+        status = answer(session.exchange, message, guarded(run, Status.PROCESSING_FAILURE))
         if after:
             session.left_to_do.append(after)
         if not session.is_reporting:  # a request that comes while we report is answered, its own report waits
@@ -257,27 +256,7 @@ class Dispatcher:
         handler = self._handlers.event
         if handler is None:
             return self._refuse(session, message, Status.NO_SUCH_SOP_CLASS)
-        return _answer(session, message, take_event(handler, session.exchange, message, session.caller))
-
-
-def take_event(handler: EventHandler, exchange: Exchange, message: Message, caller: Caller) -> Outcome:
-    """Hand an N-EVENT-REPORT to its handler, and say how that ended.
-
-    Raises:
-        Lost: the association ended.
-        ProtocolError: the peer broke the protocol.
-    """
-    command = message.command
-
-    def run() -> Outcome:
-        information = read_attributes(exchange, message)
-        handler(
-            EventReport(command.sop_class or "", command.sop_instance or "", command.event_type or 0, information),
-            caller,
-        )
-        return Outcome(Status.SUCCESS)
-
-    return _guarded(run, Status.PROCESSING_FAILURE)
+        return answer(session.exchange, message, take_event(handler, session.exchange, message, session.caller))
 
 
 class _Events:
@@ -310,127 +289,6 @@ class _Events:
         return status
 
 
-def event_command(message_id: int, event: EventReport) -> Command:
-    """The command set of an N-EVENT-REPORT request."""
-    return Command(
-        Field.N_EVENT_REPORT,
-        message_id=message_id,
-        sop_class=event.sop_class_uid,
-        sop_instance=event.sop_instance_uid,
-        event_type=event.event_type,
-    )
-
-
-def await_status(exchange: Exchange, request: Command, seconds: float) -> int:
-    """The status of the one response to a request of ours.
-
-    Raises:
-        Lost: none came, or the association ended.
-        ProtocolError: something else came.
-    """
-    message = exchange.receive(monotonic() + seconds)
-    if message is None:
-        raise Lost("released in the middle of an operation", UpstreamKind.PROTOCOL)
-    status = require_response(message, request)
-    exchange.discard(message)
-    return status
-
-
-def require_response(message: Message, request: Command) -> int:
-    """The status of a message that has to be a response to a request of ours.
-
-    Raises:
-        ProtocolError: it is not.
-    """
-    answer = message.command
-    if (answer.field, answer.responding_to) != (request.field | 0x8000, request.message_id) or answer.status is None:
-        raise ProtocolError("not a response to the request")
-    return answer.status
-
-
-class _Answers:
-    """Gathers C-FIND responses and sends them some 60 KB at a time.
-
-    All pending responses of an operation have the same command set, so it is encoded once.
-    """
-
-    def __init__(self, exchange: Exchange, message: Message) -> None:
-        self._exchange = exchange
-        self._message = message
-        self._implicit = message.context.transfer_syntax == IMPLICIT
-        self._parts: list[Buffer] = []
-        self._size = 0
-        self._since = monotonic()
-        self._prefix = b""
-        self.pending = Status.PENDING
-
-    def add(self, answer: Attributes) -> bool:
-        """Add an answer; true when the gathered ones were sent, a good moment to look for C-CANCEL."""
-        context_id, max_length = self._message.context.id, self._exchange.max_length
-        if not self._prefix:
-            command = response(self._message.command, self.pending, has_dataset=True)
-            self._prefix = pdu.message(context_id, command.encode(), None, max_length)
-        body = answer.encode(implicit=self._implicit)
-        self._parts.append(self._prefix)
-        self._parts.extend(pdu.cut(context_id, body, max_length, command=False))
-        self._size += len(body) + len(self._prefix)
-        if self._size < _BATCH and monotonic() - self._since < _FLUSH_SECONDS:
-            return False
-        self._flush()
-        return True
-
-    def _flush(self) -> None:
-        self._exchange.channel.send(b"".join(self._parts))
-        self._parts.clear()
-        self._size = 0
-        self._since = monotonic()
-
-    def finish(self, outcome: Outcome) -> None:
-        """Send what is left and the final response in one go."""
-        final = _final(self._message, outcome)
-        self._parts.append(pdu.message(self._message.context.id, final.encode(), None, self._exchange.max_length))
-        self._flush()
-
-
-def receive_instance(receiver: Receiver, exchange: Exchange, message: Message, caller: Caller) -> Outcome:
-    """Stream one C-STORE request's data set to its receiver, and say how that ended.
-
-    Raises:
-        Lost: the association ended before the data set did; nothing of it is kept.
-        ProtocolError: the peer broke the protocol; likewise.
-    """
-    command = message.command
-    originator = None
-    if command.originator_aet:
-        originator = Originator(command.originator_aet, command.originator_id or 0)
-    request = StoreRequest(
-        command.sop_class or "",
-        command.sop_instance or "",
-        message.context.transfer_syntax,
-        caller,
-        originator,
-    )
-    if not command.has_dataset:
-        return Outcome(Status.MISTYPED_ARGUMENT, "C-STORE request without a data set")
-    if request.sop_class_uid != message.context.abstract_syntax or not request.sop_instance_uid:
-        exchange.discard(message)
-        return Outcome(Status.SOP_CLASS_NOT_SUPPORTED, "SOP class is not the presentation context's")
-    opened = _guarded_value(lambda: receiver.begin(request), Status.PROCESSING_FAILURE)
-    if isinstance(opened, Outcome):
-        exchange.discard(message)
-        return opened
-    try:
-        exchange.stream(message, opened.fd)
-    except OSError as error:
-        opened.abort()
-        _log.error("instance could not be written", errno=error.errno)
-        return Outcome(Status.OUT_OF_RESOURCES, "storage failed")
-    except (Lost, ProtocolError):
-        opened.abort()
-        raise
-    return _guarded(lambda: Outcome(opened.commit()), Status.PROCESSING_FAILURE)
-
-
 def _retrieve(
     session: Session,
     message: Message,
@@ -449,7 +307,7 @@ def _retrieve(
                 _send_counters(session, message, Outcome(Status.PENDING), last)
         return Outcome(Status.CANCEL if last.remaining and cancelled() else last.final)
 
-    outcome = _guarded(run, Status.UNABLE_TO_PROCESS)
+    outcome = guarded(run, Status.UNABLE_TO_PROCESS)
     _send_counters(session, message, outcome, last)
     return outcome.status
 
@@ -457,7 +315,7 @@ def _retrieve(
 def _send_counters(session: Session, message: Message, outcome: Outcome, counters: SubOperations) -> None:
     # Remaining only while there is a rest: pending and cancel (PS3.4 C.4.2.1.6). The list of what failed stands in
     # final responses alone (C.4.2.1.3).
-    command = _final(message, outcome)
+    command = final(message, outcome)
     unfinished = outcome.status in {Status.PENDING, Status.CANCEL}
     command.remaining = counters.remaining if unfinished else None
     command.completed, command.failed, command.warning = counters.completed, counters.failed, counters.warning
@@ -473,55 +331,11 @@ def _cancelled(session: Session, message: Message) -> Callable[[], bool]:
     return lambda: session.exchange.cancelled(message_id)
 
 
-def read_attributes(exchange: Exchange, message: Message) -> Attributes:
-    """The data set of the message just received, empty when it has none.
-
-    Raises:
-        MalformedDataset: it cannot be read.
-    """
-    if not message.command.has_dataset:
-        return Attributes()
-    data = exchange.dataset(message)
-    return Attributes.decode(data, implicit=message.context.transfer_syntax == IMPLICIT)
-
-
 def _destination(command: Command) -> str:
     try:
         return ae_title(command.destination or "")
     except InvalidAETitle:
         raise Refused("move destination is no AE title", Status.MOVE_DESTINATION_UNKNOWN) from None
-
-
-def _final(message: Message, outcome: Outcome) -> Command:
-    return response(message.command, outcome.status, comment=outcome.comment, offending=outcome.offending)
-
-
-def _answer(session: Session, message: Message, outcome: Outcome) -> int:
-    session.exchange.send(message.context.id, _final(message, outcome))
-    return outcome.status
-
-
-def _guarded(run: Callable[[], Outcome], failure: int) -> Outcome:
-    return _guarded_value(run, failure)
-
-
-def _guarded_value(run: Callable[[], _T], failure: int) -> _T | Outcome:
-    """Run a handler at the operation's root and turn what it raises into an outcome."""
-    try:
-        return run()
-    except (Lost, ProtocolError):
-        raise  # of this association: there is nobody to answer
-    except InvalidIdentifier as error:
-        return Outcome(Status.IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS, error.comment, error.offending)
-    except MalformedDataset:
-        return Outcome(failure, "data set cannot be read")
-    except Refused as error:
-        return Outcome(error.status, error.comment, error.offending)
-    except GatewayError as error:
-        return Outcome(error.status, error.comment)
-    except Exception:  # noqa: BLE001 - the root of the operation
-        _log.exception("operation failed")
-        return Outcome(failure, "internal error")
 
 
 def _close(stream: Iterator[Attributes]) -> None:

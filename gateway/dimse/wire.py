@@ -166,6 +166,7 @@ class Channel:
         with contextlib.suppress(OSError, ValueError):  # the peer is gone or does not read
             self._sock.settimeout(0)
             self._sock.send(abort(reason))
+            self._sock.shutdown(socket.SHUT_RDWR)  # ends the wait of a thread that is reading
         self.close()
 
     def linger(self, seconds: float) -> None:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +13,16 @@ import pytest
 
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller
+from gateway.dicom.identifier import Query
 from gateway.dicom.models import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE, VERIFICATION
 from gateway.dicom.status import Status
+from gateway.dimse.commitment import CommitmentAssociations
 from gateway.dimse.negotiation import Role
-from gateway.dimse.ports import ActionRequest, EventReport, Originator, Verb
+from gateway.dimse.ports import ActionRequest, AfterAction, Cancelled, EventReport, Originator, Verb
 from gateway.dimse.requestor import connect
 from gateway.dimse.services import Handlers
-from gateway.errors import Cancelled, UpstreamError, UpstreamKind
+from gateway.errors import Cancelled as CancelledError
+from gateway.errors import UpstreamError, UpstreamKind
 from tests.dimse.doubles import (
     CT,
     EXPLICIT,
@@ -76,7 +81,7 @@ def test_find_cancelled_by_the_caller_is_no_answer() -> None:
         serving(Handlers(find=finder)) as server,
         connect(gateway(server), "ME", [(STUDY_ROOT_FIND, EXPLICIT)]) as association,
     ):
-        with pytest.raises(Cancelled):
+        with pytest.raises(CancelledError):
             seen.extend(association.find(STUDY_ROOT_FIND, QUERY, lambda: len(seen) >= 10))
         assert len(seen) == 10
         assert association.is_open
@@ -179,15 +184,17 @@ def test_action_and_event_report() -> None:
     def take(event: EventReport, caller: Caller) -> None:
         events.append(event)
 
-    instance = (STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE)
     information = Attributes.of({"TransactionUID": "1.2.3"})
     roles = {STORAGE_COMMITMENT: Role(scu=True, scp=True)}
     with (
         serving(Handlers(action=act, event=take)) as server,
         connect(gateway(server), "ME", [(STORAGE_COMMITMENT, IMPLICIT)], roles=roles) as association,
     ):
-        assert association.n_action(ActionRequest(*instance, 1, information)) == 0
-        assert association.n_event_report(EventReport(*instance, 2, information)) == 0
+        assert association.n_action(ActionRequest(STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE, 1, information)) == 0
+        assert (
+            association.n_event_report(EventReport(STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE, 2, information))
+            == 0
+        )
     assert (actions[0].action_type, actions[0].information) == (1, information)
     assert (events[0].event_type, events[0].information) == (2, information)
 
@@ -222,3 +229,57 @@ def test_stop_ends_idle_associations() -> None:
         with pytest.raises(UpstreamError):
             association.echo()
         assert not association.is_open
+
+
+def test_commitment_is_reported_on_the_association_that_asked_for_it() -> None:
+    named = (STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE)
+    information = Attributes.of({"TransactionUID": "1.2.3"})
+    answers: list[int] = []
+    events: list[EventReport] = []
+
+    def act(request: ActionRequest, caller: Caller) -> AfterAction:
+        return lambda channel: answers.append(channel.report(EventReport(*named, 1, request.information)))
+
+    with serving(Handlers(action=act)) as server:
+        wire = CommitmentAssociations("ME")
+        request = ActionRequest(*named, 1, information)
+        assert wire.action(gateway(server), request, lambda event, caller: events.append(event), 5.0) == 0
+        wait_until(lambda: answers == [0], "the report is answered")
+    assert events == [EventReport(*named, 1, information)]
+
+
+def test_commitment_is_reported_on_an_association_of_its_own() -> None:
+    event = EventReport(STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE, 2, Attributes.of({"TransactionUID": "1.2"}))
+    events: list[EventReport] = []
+    with serving(Handlers(event=lambda event, caller: events.append(event))) as server:
+        assert CommitmentAssociations("OTHER").report(gateway(server), event, "ME") == 0
+    assert events == [event]
+
+
+def test_abort_ends_the_wait_of_another_thread() -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def find(query: Query, caller: Caller, cancelled: Cancelled) -> Iterator[Attributes]:
+        asked.set()
+        go_on.wait(10)
+        return iter(())
+
+    with (
+        serving(Handlers(find=find)) as server,
+        connect(gateway(server), "ME", [(STUDY_ROOT_FIND, EXPLICIT)]) as association,
+    ):
+        errors: list[Exception] = []
+
+        def ask() -> None:
+            try:
+                list(association.find(STUDY_ROOT_FIND, QUERY))
+            except UpstreamError as error:
+                errors.append(error)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        assert asked.wait(5)
+        association.abort()
+        asking.join(5)
+        assert [error.kind for error in errors if isinstance(error, UpstreamError)] == [UpstreamKind.ABORTED]
+        go_on.set()

@@ -1,0 +1,61 @@
+"""C-FIND responses on their way out: one command set for all, gathered into sends of some 60 KB."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from gateway.dicom.attributes import Attributes
+from gateway.dicom.status import Status
+from gateway.dimse import pdu
+from gateway.dimse.command import response
+from gateway.dimse.exchange import Exchange, Message
+from gateway.dimse.pdu import Buffer
+from gateway.dimse.serving import Outcome, final
+from gateway.dimse.sopclasses import IMPLICIT
+
+_BATCH = 60_000
+_FLUSH_SECONDS = 0.05
+
+
+class Answers:
+    """Gathers C-FIND responses and sends them some 60 KB at a time.
+
+    All pending responses of an operation have the same command set, so it is encoded once.
+    """
+
+    def __init__(self, exchange: Exchange, message: Message) -> None:
+        self._exchange = exchange
+        self._message = message
+        self._implicit = message.context.transfer_syntax == IMPLICIT
+        self._parts: list[Buffer] = []
+        self._size = 0
+        self._since = monotonic()
+        self._prefix = b""
+        self.pending = Status.PENDING
+
+    def add(self, answer: Attributes) -> bool:
+        """Add an answer; true when the gathered ones were sent, a good moment to look for C-CANCEL."""
+        context_id, max_length = self._message.context.id, self._exchange.max_length
+        if not self._prefix:
+            command = response(self._message.command, self.pending, has_dataset=True)
+            self._prefix = pdu.message(context_id, command.encode(), None, max_length)
+        body = answer.encode(implicit=self._implicit)
+        self._parts.append(self._prefix)
+        self._parts.extend(pdu.cut(context_id, body, max_length, command=False))
+        self._size += len(body) + len(self._prefix)
+        if self._size < _BATCH and monotonic() - self._since < _FLUSH_SECONDS:
+            return False
+        self._flush()
+        return True
+
+    def _flush(self) -> None:
+        self._exchange.channel.send(b"".join(self._parts))
+        self._parts.clear()
+        self._size = 0
+        self._since = monotonic()
+
+    def finish(self, outcome: Outcome) -> None:
+        """Send what is left and the final response in one go."""
+        command = final(self._message, outcome).encode()
+        self._parts.append(pdu.message(self._message.context.id, command, None, self._exchange.max_length))
+        self._flush()
