@@ -52,3 +52,23 @@ LEADING_DEGRADED = _counter("leading_degraded_total", "Answers given without the
 QUERY_ANSWERS_DROPPED = _counter("query_answers_dropped_total", "Answers without their unique key, by level.", "level")
 HTTP_REQUESTS = _counter("http_requests_total", "HTTP requests served, by route and status class.", "route", "status")
 HTTP_SECONDS = _seconds("http_request_duration_seconds", "Time to answer an HTTP request.", "route")
+
+CACHE_REQUESTS = _counter(
+    "cache_requests_total",
+    "Cache requests by outcome: hit, empty, miss, stale, failed, coalesced, refresh.",
+    "archive",
+    "cache",
+    "outcome",
+)
+CACHE_EVICTIONS = _counter("cache_evictions_total", "Entries pushed out by a limit.", "archive", "cache")
+CACHE_FLUSHED = _counter("cache_flushed_total", "Entries invalidated by hand.", "archive")
+CACHE_ENTRIES = _gauge("cache_entries", "Entries kept now.", "archive", "cache")
+CACHE_BYTES = _gauge("cache_bytes", "Estimated memory of the entries kept now.", "archive", "cache")
+CACHE_AGE_SECONDS = _seconds("cache_hit_age_seconds", "Age of an entry when it was given.", "archive", "cache")
+LEADING_REQUESTS = _counter(
+    "leading_requests_total", "C-FIND requests to leading archives, by how they ended.", "archive", "outcome"
+)
+LEADING_SECONDS = _seconds("leading_request_duration_seconds", "From request to final response.", "archive")
+LEADING_CIRCUIT = _gauge("leading_circuit_state", "Circuit breaker: 0 closed, 1 half open, 2 open.", "archive")
+QUERY_MEMO = _counter("query_memo_total", "Queries answered from the memo of finished answers, or not.", "outcome")
+QUERY_LIMITED = _counter("query_limited_total", "Queries ended by query.max_answers.")

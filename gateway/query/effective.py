@@ -20,19 +20,19 @@ from enum import Enum
 
 from gateway import metrics
 from gateway.dicom import matching, tags
-from gateway.dicom.attributes import Attributes
+from gateway.dicom.attributes import Attributes, element_of
 from gateway.dicom.caller import Caller
-from gateway.dicom.identifier import Query, Retrieve
+from gateway.dicom.identifier import Negotiated, Query, Retrieve
 from gateway.dicom.keys import Empties
 from gateway.dicom.matching import Matcher
-from gateway.dicom.models import Level
+from gateway.dicom.models import Level, Model
 from gateway.errors import UpstreamError
 from gateway.logs import get_logger
 from gateway.query import rewriting
 from gateway.query.merging import Availability, marked, merge
 from gateway.query.paging import chunks, pages
 from gateway.query.patients import Patients
-from gateway.query.ports import Evidence, Leading, Nothing, QuerySource, Request
+from gateway.query.ports import Leading, Nothing, QuerySource, Request
 
 PAGE = 100
 """Studies in one look-up."""
@@ -54,6 +54,14 @@ class _Run:
     request: Request
     matcher: Matcher
     decided: set[str] = field(default_factory=set)
+    down: bool = False
+
+    def failed(self, error: UpstreamError) -> None:
+        """From here on without the leading archive: one time-out a query is enough."""
+        self.down = True
+        self.request.evidence.append(Nothing())
+        metrics.LEADING_DEGRADED.labels(error.kind.value).inc()
+        _log.warning("leading archive failed, answering without it", kind=error.kind.value, reason=error.message)
 
     @property
     def key(self) -> int:
@@ -107,28 +115,28 @@ class EffectiveView:
 
         Never raises for a leading archive that fails: what is remembered of it is used then.
         """
-        return self._known(list(dict.fromkeys(uids)), caller, [])
+        request = Request(Query(Model.STUDY_ROOT, Level.STUDY, Attributes()), caller)
+        return self._known(list(dict.fromkeys(uids)), self._run(request))
 
-    def resolve(self, retrieve: Retrieve, caller: Caller) -> tuple[str, ...]:
-        """The Study Instance UIDs of a retrieve: those it names, if its patient is their effective patient.
+    def resolve(self, retrieve: Retrieve, caller: Caller) -> dict[str, Attributes | None]:
+        """The studies a retrieve touches, each with what the leading archive knows of it, or None.
 
-        A retrieve at PATIENT level, or one that names no study, gets all studies of the patient. Empty when the
-        retrieve names neither: its series or instances are to be found by their own UIDs then.
+        Studies named together with a patient are those whose effective patient it is. A retrieve that names a patient
+        only, or only series or instances as relational retrieve allows, is resolved by a query.
         """
         named = retrieve.uids.get(Level.STUDY, ())
-        patients = retrieve.uids.get(Level.PATIENT, ())
-        if not patients:
-            return named
-        keys = Attributes.of({"PatientID": patients, "StudyInstanceUID": named})
-        query = Query(retrieve.model, Level.STUDY, keys)
-        return tuple(one.text(tags.StudyInstanceUID) for one in self.find(Request(query, caller)))
+        if not named or Level.PATIENT in retrieve.uids:
+            found = self.find(Request(_question(retrieve), caller))
+            named = tuple(dict.fromkeys(one.text(tags.StudyInstanceUID) for one in found))
+        known = self.studies(named, caller)
+        return {uid: known.get(uid) for uid in named}
 
     def _run(self, request: Request) -> _Run:
         return _Run(request, matching.compile(request.query, empties=self._empties))
 
     def _studies(self, run: _Run) -> Iterator[Attributes]:
         if self._leading is not None:
-            yield from self._guarded(self._studies_from_leading(self._leading, run), run.request)
+            yield from self._guarded(self._studies_from_leading(self._leading, run), run)
         yield from self._studies_from_local(run)
 
     def _studies_from_leading(self, leading: Leading, run: _Run) -> Iterator[Attributes]:
@@ -149,7 +157,7 @@ class EffectiveView:
         for page in pages(self._local.find(run.request), PAGE):
             run.request.check()
             left = {uid: one for one in page if (uid := one.text(tags.StudyInstanceUID)) not in run.decided}
-            known = self._known(list(left), run.request.caller, run.request.evidence)
+            known = self._known(list(left), run)
             for uid, local in left.items():
                 if entity := run.entity(local, known.get(uid)):
                     yield entity
@@ -169,13 +177,13 @@ class EffectiveView:
 
     def _below_studies(self, run: _Run, studies: list[str]) -> Iterator[Attributes]:
         query = run.request.query
-        known = self._known(studies, run.request.caller, run.request.evidence) if rewriting.asks_leading(query) else {}
+        known = self._known(studies, run) if rewriting.asks_leading(query) else {}
         here = rewriting.keyed(rewriting.without_upper(query), Level.STUDY, studies)
         yield from self._below_local(run, here, known)
         if self._leading is not None and self._scope is Scope.ALL:
             for uid in studies:
-                found = self._below_leading(self._leading, run, uid, known.get(uid))
-                yield from self._guarded(found, run.request)
+                if not run.down:
+                    yield from self._guarded(self._below_leading(self._leading, run, uid, known.get(uid)), run)
 
     def _below_local(self, run: _Run, query: Query, known: dict[str, Attributes] | None) -> Iterator[Attributes]:
         ask = known is None and rewriting.asks_leading(query)
@@ -183,7 +191,7 @@ class EffectiveView:
             run.request.check()
             if ask:
                 studies = list({one.text(tags.StudyInstanceUID) for one in page})
-                known = self._known(studies, run.request.caller, run.request.evidence)
+                known = self._known(studies, run)
             for local in page:
                 run.decided.add(local.text(run.key))
                 if entity := run.entity(local, (known or {}).get(local.text(tags.StudyInstanceUID))):
@@ -224,29 +232,35 @@ class EffectiveView:
         asking = request.asking(rewriting.returning(request.query, Level.STUDY, uids))
         return {one.text(tags.StudyInstanceUID): one for one in self._local.find(asking)}
 
-    def _known(self, uids: list[str], caller: Caller, evidence: list[Evidence]) -> dict[str, Attributes]:
+    def _known(self, uids: list[str], run: _Run) -> dict[str, Attributes]:
         """What the leading archive knows of these studies; when it fails, what is remembered."""
-        if self._leading is None or not uids:
-            return {}
         known: dict[str, Attributes] = {}
+        if self._leading is None:
+            return known
         for page in chunks(uids, PAGE):
-            try:
-                known.update(self._leading.studies(page, caller, evidence))
-            except UpstreamError as error:
-                _degraded(error, evidence)
-                known.update(self._leading.remembered(page))
+            if not run.down:
+                try:
+                    known.update(self._leading.studies(page, run.request.caller, run.request.evidence))
+                    continue
+                except UpstreamError as error:
+                    run.failed(error)
+            known.update(self._leading.remembered(page))
         return known
 
     @staticmethod
-    def _guarded(answers: Iterator[Attributes], request: Request) -> Iterator[Attributes]:
+    def _guarded(answers: Iterator[Attributes], run: _Run) -> Iterator[Attributes]:
         """End where the leading archive fails, so that the local archive has its say."""
         try:
             yield from answers
         except UpstreamError as error:
-            _degraded(error, request.evidence)
+            run.failed(error)
 
 
-def _degraded(error: UpstreamError, evidence: list[Evidence]) -> None:
-    evidence.append(Nothing())
-    metrics.LEADING_DEGRADED.labels(error.kind.value).inc()
-    _log.warning("leading archive failed, answering without it", kind=error.kind.value, reason=error.message)
+def _question(retrieve: Retrieve) -> Query:
+    """The query for the studies of a retrieve."""
+    at = max(Level.STUDY, min(retrieve.uids))
+    keys = {tags.StudyInstanceUID: element_of(tags.StudyInstanceUID, "", ())}
+    for level, uids in retrieve.uids.items():
+        if level <= at:
+            keys[level.unique_key] = element_of(level.unique_key, "\\".join(uids), ())
+    return Query(retrieve.model, at, Attributes(keys), Negotiated(relational=True))

@@ -182,15 +182,27 @@ def test_what_the_leading_archive_knows_is_there_for_the_splice() -> None:
 @pytest.mark.parametrize(
     ("named", "expected"),
     [
-        ({Level.STUDY: ("1.2.1", "1.2.9")}, ("1.2.1", "1.2.9")),
-        ({Level.PATIENT: ("P20",)}, ("1.2.2",)),
-        ({Level.PATIENT: ("P2",)}, ()),
-        ({Level.PATIENT: ("P20",), Level.STUDY: ("1.2.2",)}, ("1.2.2",)),
-        ({Level.PATIENT: ("P2",), Level.STUDY: ("1.2.2",)}, ()),
-        ({Level.PATIENT: ("P4", "P3")}, ("1.2.4", "1.2.3")),
-        ({Level.SERIES: ("1.2.1.1",)}, ()),
+        ({Level.STUDY: ("1.2.1", "1.2.9")}, {"1.2.1": "DOE^P1", "1.2.9": None}),
+        ({Level.PATIENT: ("P20",)}, {"1.2.2": "ROE^JANE"}),
+        ({Level.PATIENT: ("P2",)}, {}),
+        ({Level.PATIENT: ("P20",), Level.STUDY: ("1.2.2",)}, {"1.2.2": "ROE^JANE"}),
+        ({Level.PATIENT: ("P2",), Level.STUDY: ("1.2.2",)}, {}),
+        ({Level.PATIENT: ("P4", "P3")}, {"1.2.4": "DOE^P4", "1.2.3": None}),
+        ({Level.SERIES: ("1.2.2.1",)}, {"1.2.2": "ROE^JANE"}),
+        ({Level.SERIES: ("1.2.2.1",), Level.IMAGE: ("1.2.2.1.1",)}, {"1.2.2": "ROE^JANE"}),
+        ({Level.IMAGE: ("1.2.1.1.1", "1.2.3.1.1")}, {"1.2.1": "DOE^P1", "1.2.3": None}),
     ],
 )
-def test_a_retrieve_resolves_through_the_view(named: dict[Level, tuple[str, ...]], expected: tuple[str, ...]) -> None:
-    level = max(named)
-    assert view().resolve(Retrieve(Model.PATIENT_ROOT, level, named), CALLER) == expected
+def test_a_retrieve_resolves_through_the_view(
+    named: dict[Level, tuple[str, ...]], expected: dict[str, str | None]
+) -> None:
+    resolved = view().resolve(Retrieve(Model.PATIENT_ROOT, max(named), named), CALLER)
+    assert {uid: one and one.text(tags.PatientName) for uid, one in resolved.items()} == expected
+
+
+def test_one_failure_a_query_is_enough() -> None:
+    local = MemoryArchive(instance(number) for number in range(1, 301))
+    leading = MemoryArchive([])
+    leading.fail()
+    assert len(ask(EffectiveView(local, leading), query(PatientName=""))) == 300
+    assert len(leading.asked) + len(leading.looked_up) == 1

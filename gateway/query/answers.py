@@ -1,0 +1,207 @@
+"""Whole answers of one archive, remembered: fresh, stale, or on their way for several askers at once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from threading import Lock
+
+from gateway import metrics
+from gateway.dicom.attributes import Attributes
+from gateway.errors import Cancelled, UpstreamError
+from gateway.logs import get_logger
+from gateway.query.flight import Flight, again, size_of
+from gateway.query.ports import Nothing, QuerySource, Request
+from gateway.query.ttl import Entry, Lifetimes, Limits, TTLStore
+
+_log = get_logger("query")
+_Answers = tuple[Attributes, ...]
+
+_OUTCOMES = ("hit", "empty", "miss", "stale", "failed", "coalesced", "refresh")
+_REFRESHERS = 2
+_FAILURES = Limits(max_entries=1_000)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Evidence: this entry is still in this store and not due."""
+
+    store: TTLStore[bytes, _Answers]
+    key: bytes
+    entry: Entry[_Answers]
+
+    def holds(self) -> bool:
+        return self.store.holds(self.key, self.entry)
+
+
+class QueryCache:
+    """Answers to whole queries, by archive, model, level and canonical identifier."""
+
+    def __init__(
+        self, archive: str, source: QuerySource, limits: Limits, lifetimes: Lifetimes, clock: Callable[[], float]
+    ) -> None:
+        labels = (archive, "queries")
+        self._source = source
+        self._lifetimes = lifetimes
+        self._clock = clock
+        self._limits = limits
+        self._lock = Lock()
+        self._store: TTLStore[bytes, _Answers] = TTLStore(limits, clock, metrics.CACHE_EVICTIONS.labels(*labels).inc)
+        self._failures: TTLStore[bytes, UpstreamError] = TTLStore(_FAILURES, clock, lambda: None)
+        self._brief = replace(lifetimes, stale_if_error=0.0)
+        self._closing = False
+        self._flights: dict[bytes, Flight] = {}
+        self._generation = 0  # of invalidations: what was asked before one is not kept after it
+        self._refresher: ThreadPoolExecutor | None = None
+        self._count = {name: metrics.CACHE_REQUESTS.labels(*labels, name) for name in _OUTCOMES}
+        self._age = metrics.CACHE_AGE_SECONDS.labels(*labels)
+        self._gauges = (metrics.CACHE_ENTRIES.labels(*labels), metrics.CACHE_BYTES.labels(*labels))
+
+    def find(self, request: Request) -> Iterator[Attributes]:
+        """Yield the archive's answers, remembered or as they arrive."""
+        key = request.query.canonical
+        with self._lock:
+            entry = self._store.get(key)
+            failure = self._failures.get(key)
+            now = self._clock()
+        if entry is not None and now < entry.fresh_until:
+            yield from self._given(key, entry, request, now)
+        elif entry is not None:
+            yield from self._revalidated(key, entry, failure, request)
+        elif failure is not None:
+            self._count["failed"].inc()
+            raise again(failure.value)
+        else:
+            yield from self._asked(key, request)
+
+    def _given(self, key: bytes, entry: Entry[_Answers], request: Request, now: float) -> _Answers:
+        self._count["hit" if entry.value else "empty"].inc()
+        self._age.observe(now - entry.stored_at)
+        if now >= entry.due_at:
+            self._refresh(key, request)
+        request.evidence.append(_Kept(self._store, key, entry))
+        return entry.value
+
+    def _revalidated(
+        self, key: bytes, entry: Entry[_Answers], failure: Entry[UpstreamError] | None, request: Request
+    ) -> Iterator[Attributes]:
+        """Ask anew, whole, before anything is said: if that fails there is still the old answer."""
+        if failure is None:
+            try:
+                yield from list(self._asked(key, request))
+            except UpstreamError as error:
+                _log.warning("stale answer given", kind=error.kind.value, reason=error.message)
+            else:
+                return
+        self._count["stale"].inc()
+        self._age.observe(self._clock() - entry.stored_at)
+        request.evidence.append(Nothing())
+        yield from entry.value
+
+    def _asked(self, key: bytes, request: Request) -> Iterator[Attributes]:
+        """Ask the archive, or listen to who is already asking."""
+        outcome, answers = self._join(key, request)
+        self._count[outcome].inc()
+        yield from answers
+        with self._lock:
+            entry = self._store.get(key)
+        request.evidence.append(_Kept(self._store, key, entry) if entry else Nothing())
+
+    def _join(self, key: bytes, request: Request) -> tuple[str, Iterator[Attributes]]:
+        """The flight to read, or what one has brought between the first look and this one."""
+        with self._lock:
+            entry = self._store.get(key)
+            if entry is not None and self._clock() < entry.fresh_until:
+                return "coalesced", iter(entry.value)
+            if (failure := self._failures.get(key)) is not None:
+                raise again(failure.value)
+            flight = self._flights.get(key)
+            if flight is not None and (answers := flight.join(request.cancelled)) is not None:
+                return "coalesced", answers
+            # None is on its way, or it is too late to join it.
+            flight = self._flights[key] = self._launch(key, request)
+            mine = flight.join(request.cancelled)
+            assert mine is not None
+            return "miss", mine
+
+    def _launch(self, key: bytes, request: Request) -> Flight:
+        generation = self._generation
+        flight: Flight
+
+        def start(cancelled: Callable[[], bool]) -> Iterator[Attributes]:
+            yield from self._source.find(Request(request.query, request.caller, cancelled))
+
+        def ended(answers: _Answers | None, error: UpstreamError | None) -> None:
+            with self._lock:
+                if self._flights.get(key) is flight:
+                    del self._flights[key]
+                if self._generation == generation:
+                    self._keep(key, answers, error)
+
+        flight = Flight(start, ended, self._limits.max_entry_bytes)
+        return flight
+
+    def _keep(self, key: bytes, answers: _Answers | None, error: UpstreamError | None) -> None:
+        if answers is not None:
+            life = self._lifetimes.success if answers else self._lifetimes.empty
+            self._store.put(key, answers, _size(key, answers), life, self._lifetimes)
+        elif error is not None:
+            self._failures.put(key, error, 500, self._lifetimes.failure, self._brief)
+        self._measure()
+
+    def _measure(self) -> None:
+        self._gauges[0].set(len(self._store))
+        self._gauges[1].set(self._store.bytes)
+
+    def _refresh(self, key: bytes, request: Request) -> None:
+        """Ask anew in the background, once."""
+        with self._lock:
+            if key in self._flights or self._failures.get(key):
+                return
+            if self._refresher is None:  # not before a fork: threads do not survive one
+                self._refresher = ThreadPoolExecutor(_REFRESHERS, thread_name_prefix="cache-refresh")
+            flight = self._flights[key] = self._launch(key, request)
+            answers = flight.join(lambda: self._closing)
+        self._count["refresh"].inc()
+        if answers is not None:
+            self._refresher.submit(_exhaust, answers)
+
+    def entries(self) -> list[tuple[bytes, Entry[_Answers]]]:
+        """What is kept."""
+        with self._lock:
+            return self._store.items()
+
+    def flush(self, chosen: Callable[[_Answers], bool]) -> int:
+        """Drop the entries chosen by their answers; what is being asked right now is not kept either."""
+        with self._lock:
+            self._generation += 1
+            self._flights.clear()  # whoever asks from now on gets what the archive says from now on
+            candidates = self._store.items()
+        dropped = [(key, entry) for key, entry in candidates if chosen(entry.value)]
+        with self._lock:
+            count = sum(self._store.remove(key, entry) for key, entry in dropped)
+            self._failures.clear()
+            self._measure()
+        return count
+
+    def close(self) -> None:
+        """End the refreshes under way."""
+        with self._lock:
+            refresher, self._refresher = self._refresher, None
+            self._closing = True
+        if refresher is not None:
+            refresher.shutdown(wait=True, cancel_futures=True)
+
+
+def _exhaust(answers: Iterator[Attributes]) -> None:
+    """Read a flight to its end; what it brings is kept by the flight itself."""
+    try:
+        deque(answers, maxlen=0)
+    except (UpstreamError, Cancelled) as error:
+        _log.warning("refresh failed", reason=error.message)
+
+
+def _size(key: bytes, answers: _Answers) -> int:
+    return 2 * len(key) + sum(size_of(answer) for answer in answers)

@@ -1,0 +1,193 @@
+"""Patient and study attributes of one archive by Study Instance UID, remembered one by one and asked for together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, wait
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, replace
+from threading import Lock
+
+from gateway import metrics
+from gateway.dicom.attributes import Attributes
+from gateway.dicom.caller import Caller
+from gateway.errors import UpstreamError, UpstreamKind
+from gateway.query.flight import again, size_of
+from gateway.query.ports import Evidence, StudyAttributesSource
+from gateway.query.ttl import Entry, Lifetimes, Limits, TTLStore
+
+MAX_WAIT = 60.0
+"""Seconds to wait for a look-up that somebody else began."""
+
+_OUTCOMES = ("hit", "empty", "miss", "stale", "failed", "coalesced")
+_FAILURES = Limits(max_entries=10_000)
+_Found = Attributes | None
+"""None: the archive does not know the study."""
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Evidence: these entries are still there and not due."""
+
+    store: TTLStore[str, _Found]
+    entries: tuple[tuple[str, Entry[_Found]], ...]
+
+    def holds(self) -> bool:
+        return all(self.store.holds(uid, entry) for uid, entry in self.entries)
+
+
+@dataclass
+class _Plan:
+    """What a look-up of several studies needs: what is there, who asks already, and what is left to ask."""
+
+    kept: dict[str, Entry[_Found]]
+    awaited: dict[str, Future[_Found]]
+    mine: dict[str, Future[_Found]]
+    failed: UpstreamError | None = None
+
+
+class StudyCache:
+    """Studies' attributes, unknown studies included."""
+
+    def __init__(
+        self,
+        archive: str,
+        source: StudyAttributesSource,
+        limits: Limits,
+        lifetimes: Lifetimes,
+        clock: Callable[[], float],
+    ) -> None:
+        labels = (archive, "studies")
+        self._source = source
+        self._lifetimes = replace(lifetimes, refresh_ahead=1.0)
+        self._brief = replace(lifetimes, stale_if_error=0.0)
+        self._clock = clock
+        self._lock = Lock()
+        self._store: TTLStore[str, _Found] = TTLStore(limits, clock, metrics.CACHE_EVICTIONS.labels(*labels).inc)
+        self._failures: TTLStore[str, UpstreamError] = TTLStore(_FAILURES, clock, lambda: None)
+        self._flights: dict[str, Future[_Found]] = {}
+        self._generation = 0
+        self._count = {name: metrics.CACHE_REQUESTS.labels(*labels, name) for name in _OUTCOMES}
+        self._gauges = (metrics.CACHE_ENTRIES.labels(*labels), metrics.CACHE_BYTES.labels(*labels))
+
+    def studies(self, uids: Sequence[str], caller: Caller, evidence: list[Evidence]) -> dict[str, Attributes]:
+        """The attributes of those studies the archive knows.
+
+        Raises:
+            UpstreamError: the archive could not tell, and for at least one of them nothing is remembered.
+        """
+        plan = self._plan(dict.fromkeys(uids))
+        if plan.mine:
+            self._ask(plan, caller)
+        self._wait(plan)
+        if plan.failed is not None:
+            self._use_stale(plan, uids)
+        else:
+            evidence.append(_Kept(self._store, tuple(plan.kept.items())))
+        return {uid: entry.value for uid, entry in plan.kept.items() if entry.value is not None}
+
+    def remembered(self, uids: Sequence[str]) -> dict[str, Attributes]:
+        """What is known, fresh or stale, without asking."""
+        with self._lock:
+            kept = {uid: entry for uid in uids if (entry := self._store.get(uid)) is not None}
+        return {uid: entry.value for uid, entry in kept.items() if entry.value is not None}
+
+    def _plan(self, uids: Iterable[str]) -> _Plan:
+        plan = _Plan({}, {}, {})
+        with self._lock:
+            now = self._clock()
+            for uid in uids:
+                entry = self._store.get(uid)
+                if entry is not None and now < entry.fresh_until:
+                    plan.kept[uid] = entry
+                elif failure := self._failures.get(uid):
+                    plan.failed = failure.value
+                elif flight := self._flights.get(uid):
+                    plan.awaited[uid] = flight
+                else:
+                    plan.mine[uid] = self._flights[uid] = Future()
+        known = sum(entry.value is not None for entry in plan.kept.values())
+        self._count["hit"].inc(known)
+        self._count["empty"].inc(len(plan.kept) - known)
+        self._count["coalesced"].inc(len(plan.awaited))
+        self._count["miss"].inc(len(plan.mine))
+        return plan
+
+    def _ask(self, plan: _Plan, caller: Caller) -> None:
+        """Look up what nobody asks yet, all at once; whatever happens, those who wait are told."""
+        generation = self._generation
+        failure = UpstreamError("the look-up broke off", UpstreamKind.PROTOCOL)
+        found: dict[str, Attributes] | None = None
+        try:
+            found = self._source.studies(list(plan.mine), caller)
+        except UpstreamError as error:
+            failure = plan.failed = error
+        finally:
+            self._settle(plan, found, failure, generation)
+
+    def _settle(
+        self, plan: _Plan, found: dict[str, Attributes] | None, failure: UpstreamError, generation: int
+    ) -> None:
+        with self._lock:
+            keep = self._generation == generation
+            for uid, flight in plan.mine.items():
+                if self._flights.get(uid) is flight:
+                    del self._flights[uid]
+                if found is None:
+                    self._failures.put(uid, failure, 500, self._lifetimes.failure, self._brief)
+                    flight.set_exception(failure)
+                    continue
+                plan.kept[uid] = self._entry(uid, found.get(uid), keep=keep)
+                flight.set_result(found.get(uid))
+            self._gauges[0].set(len(self._store))
+            self._gauges[1].set(self._store.bytes)
+
+    def _entry(self, uid: str, value: _Found, *, keep: bool) -> Entry[_Found]:
+        life = self._lifetimes.empty if value is None else self._lifetimes.success
+        size = 200 + (size_of(value) if value is not None else 0)
+        entry = self._store.put(uid, value, size, life, self._lifetimes) if keep else None
+        return entry or Entry(value, size, 0.0, 0.0, 0.0, 0.0)
+
+    def _wait(self, plan: _Plan) -> None:
+        if not plan.awaited:
+            return
+        wait(plan.awaited.values(), MAX_WAIT)
+        for uid, flight in plan.awaited.items():
+            try:
+                value = flight.result(timeout=0)
+            except UpstreamError as error:
+                plan.failed = error
+            except FutureTimeout:
+                plan.failed = UpstreamError("the look-up takes too long", UpstreamKind.TIMEOUT)
+            else:
+                with self._lock:
+                    entry = self._store.get(uid)
+                plan.kept[uid] = entry if entry and entry.value is value else Entry(value, 0, 0.0, 0.0, 0.0, 0.0)
+
+    def _use_stale(self, plan: _Plan, uids: Sequence[str]) -> None:
+        """Fill up with what is no longer fresh, or raise the failure."""
+        with self._lock:
+            stale = {uid: self._store.get(uid) for uid in uids if uid not in plan.kept}
+        missing = sum(entry is None for entry in stale.values())
+        self._count["stale"].inc(len(stale) - missing)
+        self._count["failed"].inc(missing)
+        if missing and plan.failed is not None:
+            raise again(plan.failed)
+        plan.kept.update({uid: entry for uid, entry in stale.items() if entry is not None})
+
+    def entries(self) -> list[tuple[str, Entry[_Found]]]:
+        """What is kept."""
+        with self._lock:
+            return self._store.items()
+
+    def flush(self, chosen: Callable[[str, _Found], bool]) -> int:
+        """Drop the entries chosen by UID and attributes; what is being asked right now is not kept either."""
+        with self._lock:
+            self._generation += 1
+            self._flights.clear()
+            self._failures.clear()
+            dropped = [(uid, entry) for uid, entry in self._store.items() if chosen(uid, entry.value)]
+            count = sum(self._store.remove(uid, entry) for uid, entry in dropped)
+            self._gauges[0].set(len(self._store))
+            self._gauges[1].set(self._store.bytes)
+        return count
