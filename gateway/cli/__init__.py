@@ -18,11 +18,25 @@ from typing import NoReturn
 import typer
 
 from gateway import __version__
-from gateway.cli import check_config, health, serve
+from gateway.cli import (
+    check_config,
+    echo,
+    find,
+    health,
+    serve,
+    store,
+)
 from gateway.cli.common import INTERRUPTED, OPERATION_FAILED, report
 from gateway.errors import GatewayError
 
-VERBS = (serve, check_config, health)
+VERBS = (
+    serve,
+    check_config,
+    health,
+    echo,
+    find,
+    store,
+)
 """In the order ``--help`` lists them."""
 
 app = typer.Typer(
