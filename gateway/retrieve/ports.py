@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.dicom.attributes import Attributes
@@ -18,12 +19,15 @@ Pair = tuple[str, str]
 class View(Protocol):
     """The effective view, as a retrieve asks it."""
 
-    def resolve(self, retrieve: Retrieve, caller: Caller) -> Mapping[str, Attributes | None]:
-        """The studies a retrieve touches, each with the leading archive's attributes, or None where it has none.
+    def resolve(self, retrieve: Retrieve, caller: Caller) -> tuple[str, ...]:
+        """The studies a retrieve touches; none when it names neither patient nor study.
 
         A corrected patient ID finds the studies that the leading archive filed under it, and no longer those that
         were filed under it before.
         """
+
+    def studies(self, uids: Sequence[str], caller: Caller) -> Mapping[str, Attributes]:
+        """The leading archive's attributes of those among these studies that it knows."""
 
 
 class LocalInstances(Protocol):
@@ -44,11 +48,23 @@ Raises:
 """
 
 
+@dataclass(frozen=True)
+class Recipient:
+    """Who is to get the instances: a move destination, or the requestor of a C-GET.
+
+    Attributes:
+        host: its network address, or its name as configured.
+    """
+
+    aet: str
+    host: str
+
+
 class Coercion(Protocol):
     """The rules for what is sent."""
 
-    def for_study(self, leading: Attributes | None, caller: Caller, destination: str) -> Coerce:
-        """Decide once what the rules make of a study that goes to ``destination`` (an AE title)."""
+    def for_study(self, leading: Attributes | None, recipient: Recipient) -> Coerce:
+        """Decide once what the rules make of a study."""
 
 
 class StoreAssociation(StoreChannel, Protocol):
