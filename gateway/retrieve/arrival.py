@@ -141,10 +141,12 @@ class Correlator:
             Refused: it comes from the leading archive, was not asked for, and such are not taken.
             StorageError: the disk is full or failing.
         """
-        if not (request.caller.peer in self._sources or request.caller.address in self._addresses):
-            return self._archive.begin(request)
-        if found := self._spool.expecting(request.sop_instance_uid):
+        is_source = request.caller.peer in self._sources
+        may_be = is_source or request.caller.address in self._addresses
+        if may_be and (found := self._spool.expecting(request.sop_instance_uid)):
             return PullReceiver(*found, self._archive if self._keep else None).begin(request)
+        if not is_source:
+            return self._archive.begin(request)
         PULLED.labels("unexpected").inc()
         _log.warning(
             "instance for no known move",

@@ -111,17 +111,15 @@ class Planner:
             Refused: nobody could tell what is to be sent (A701H).
             Cancelled: the requestor cancelled.
         """
-        uids = self.view.resolve(retrieve, caller)
-        if not uids and retrieve.uids.keys() & {Level.PATIENT, Level.STUDY}:
+        studies = self.view.resolve(retrieve, caller)
+        if not studies:
             return Plan(())
         found = self.archive.instances(
-            study_uids=uids,
+            study_uids=tuple(studies),
             series_uids=retrieve.uids.get(Level.SERIES, ()),
             sop_uids=retrieve.uids.get(Level.IMAGE, ()),
         )
-        studies = uids or tuple(dict.fromkeys(one.study_instance_uid for one in found))
-        leading = self.view.studies(studies, caller)
-        plan = build(retrieve, {uid: leading.get(uid) for uid in studies}, found)
+        plan = build(retrieve, studies, found)
         compared = (self._compared(study, retrieve, caller, cancelled) for study in plan.studies)
         return Plan(tuple(study for study in compared if study.total))
 

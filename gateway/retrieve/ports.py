@@ -19,15 +19,12 @@ Pair = tuple[str, str]
 class View(Protocol):
     """The effective view, as a retrieve asks it."""
 
-    def resolve(self, retrieve: Retrieve, caller: Caller) -> tuple[str, ...]:
-        """The studies a retrieve touches; none when it names neither patient nor study.
+    def resolve(self, retrieve: Retrieve, caller: Caller) -> Mapping[str, Attributes | None]:
+        """The studies a retrieve touches, each with the leading archive's attributes, or None where it has none.
 
         A corrected patient ID finds the studies that the leading archive filed under it, and no longer those that
         were filed under it before.
         """
-
-    def studies(self, uids: Sequence[str], caller: Caller) -> Mapping[str, Attributes]:
-        """The leading archive's attributes of those among these studies that it knows."""
 
 
 class LocalInstances(Protocol):

@@ -187,3 +187,23 @@ class DimseUpstream:
 def offers(association: Association, sop_class_uid: str) -> bool:
     """Whether a service was accepted on an association."""
     return any(context.abstract_syntax == sop_class_uid for context in association.contexts)
+
+
+@dataclass(frozen=True)
+class FirstOf:
+    """Several archives, asked in turn until everything has arrived."""
+
+    upstreams: Sequence[Upstream]
+
+    def fetch(self, missing: Missing, receiver: Receiver, arrived: Callable[[], int], stop: IsCancelled) -> None:
+        """As :class:`Upstream`; fails as the last one that failed, when something is missing still."""
+        failure: UpstreamError | None = None
+        for upstream in self.upstreams:
+            try:
+                upstream.fetch(missing, receiver, arrived, stop)
+            except UpstreamError as error:
+                failure = error
+            if arrived() >= len(missing.instances):
+                return
+        if failure is not None:
+            raise failure

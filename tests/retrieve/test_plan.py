@@ -31,13 +31,9 @@ class Files:
 class OneView:
     """An effective view in which a corrected patient ID names a study."""
 
-    def resolve(self, retrieve: Retrieve, caller: Caller) -> tuple[str, ...]:
+    def resolve(self, retrieve: Retrieve, caller: Caller) -> Mapping[str, Attributes | None]:
         assert caller.aet == "VIEWER"
-        return ("1.1",) if retrieve.uids.get(Level.PATIENT) == ("NEW",) else ()
-
-    def studies(self, uids: Sequence[str], caller: Caller) -> Mapping[str, Attributes]:
-        assert caller.aet == "VIEWER"
-        return {uid: JONES for uid in uids if uid == "1.1"}
+        return {"1.1": JONES} if retrieve.uids.get(Level.PATIENT) == ("NEW",) else {}
 
 
 def test_instances_are_grouped_by_study_and_series_with_the_leading_attributes() -> None:

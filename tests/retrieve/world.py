@@ -14,6 +14,7 @@ from pydicom import Dataset, dcmread
 
 from gateway.archive.local import LocalArchive
 from gateway.coercion.rules import RuleSet
+from gateway.daemon.coercing import SentCoercion
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller
 from gateway.dicom.identifier import Query
@@ -33,7 +34,6 @@ from gateway.retrieve.incoming import FolderReceiver
 from gateway.retrieve.move import MoveService
 from gateway.retrieve.plan import Planner
 from gateway.retrieve.pull import PullThrough
-from gateway.retrieve.rules import RulesForSent
 from gateway.retrieve.spool import Spool
 from gateway.retrieve.survey import Completeness, Survey
 from gateway.retrieve.upstream import DimseUpstream, Via
@@ -134,7 +134,7 @@ def gateway(
             pull = PullThrough(spool, upstream, archive if chosen.keep else None)
         planner = Planner(view, archive, survey)
         rules = RuleSet.default()
-        coercion = RulesForSent(lambda: rules, AET)
+        coercion = SentCoercion(lambda: rules, AET)
         known = Destinations(destinations, chosen.permitted)
 
         def to(destination: Peer, pairs: Sequence[tuple[str, str]]) -> Association:
