@@ -68,13 +68,14 @@ def _read_elements(
     while pos < end:
         if pos + 8 > end:
             raise MalformedDataset("truncated element", pos)
+        group, element = _TAG.unpack_from(view, pos)
+        if group << 16 | element >= stop and group != 0xFFFE:
+            return elements, pos  # before its header is read: behind File Meta Information the syntax changes
         tag, vr, length, body = _read_header(view, pos, end, implicit=implicit)
         if tag >> 16 == 0xFFFE:
             if tag == _ITEM_END and delimited:
                 return elements, body
             raise MalformedDataset("item tag outside a sequence", pos)
-        if tag >= stop:
-            return elements, pos
         if length == UNDEFINED or vr == "SQ":
             value, pos = _read_sequence(view, body, end, length, implicit=implicit or vr == "UN", depth=depth)
             elements[tag] = Element("SQ", value)

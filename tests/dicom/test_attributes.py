@@ -8,7 +8,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 
-from gateway.dicom import charset, tags
+from gateway.dicom import charset, encoding, tags
 from gateway.dicom.attributes import Attributes, MalformedDataset
 from gateway.dicom.tags import tag_of
 
@@ -132,3 +132,10 @@ def test_deep_nesting_is_refused() -> None:
 
 def test_a_repr_shows_no_values() -> None:
     assert "Doe" not in repr(Attributes.of({"PatientName": "Doe^Jane"}))
+
+
+def test_reading_stops_before_a_header_of_another_syntax() -> None:
+    meta = b"\2\0\x10\0UI\x12\x001.2.840.10008.1.2\0"
+    implicit = b"\x08\0\x12\0\x08\0\0\x0020030903"
+    elements, offset = encoding.read(meta + implicit, implicit=False, stop=0x00030000)
+    assert (list(elements), offset) == ([0x00020010], len(meta))
