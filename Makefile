@@ -32,6 +32,9 @@ types: $(STAMP) ## mypy, strict, tests included
 imports: $(STAMP) ## import-linter: imports only go down
 	$(BIN)/lint-imports
 
+demo: $(STAMP) ## the main job on one screen; ONCE=1 leaves after the checks
+	$(BIN)/dicom-gateway demo $(if $(ONCE),--once)
+
 test: lint types imports ## every gate and the tests
 	$(BIN)/python -m pytest
 

@@ -9,8 +9,9 @@ from gateway.coercion.draft import Context
 from gateway.coercion.engine import plan
 from gateway.coercion.rules import BUILT_IN, RuleSet, Where
 from gateway.dicom.attributes import Attributes
+from gateway.dicom.caller import Caller
 from gateway.query.ports import QuerySource, Request
-from gateway.retrieve.ports import Coerce, Recipient
+from gateway.retrieve.ports import Coerce
 
 Rules = Callable[[], RuleSet]
 """The rules in force now. Each operation takes them once, so that an edit does not change it half-way."""
@@ -51,7 +52,7 @@ class SentCoercion:
     rules: Rules
     aet: str
 
-    def for_study(self, leading: Attributes | None, recipient: Recipient) -> Coerce:
-        """Decide once what the rules make of a study that goes to a recipient."""
-        context = Context(sending=self.aet, receiving=recipient.aet, host=recipient.host, leading=leading)
+    def for_study(self, leading: Attributes | None, caller: Caller, destination: str) -> Coerce:
+        """Decide once what the rules make of a study that goes to ``destination``."""
+        context = Context(sending=self.aet, receiving=destination, host=caller.address, leading=leading)
         return plan(self.rules(), Where.SENT, context).apply_to_instance
