@@ -62,6 +62,18 @@ class Disk:
             self._durable.clear()
         self._durable.add(str(path))
 
+    def free(self) -> int:
+        """Bytes free on the disk for a process without privileges.
+
+        Raises:
+            StorageError: the disk cannot be asked.
+        """
+        try:
+            found = os.statvfs(self.root)
+        except OSError as error:
+            raise StorageError(f"the disk cannot be asked for free space: {error.strerror}") from error
+        return found.f_bavail * found.f_frsize
+
     def temporary(self) -> tuple[Path, int]:
         """A new temporary file, open and held.
 

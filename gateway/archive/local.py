@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from gateway import metrics
-from gateway.archive import delete, fileid, find, heads, importer, store
+from gateway.archive import delete, fileid, find, heads, importer, report, store
 from gateway.archive.delete import Deleted
 from gateway.archive.disk import Disk
 from gateway.archive.index import Durability, Index
@@ -43,6 +43,7 @@ class LocalArchive:
         dicomdir: the file; its folder is the root of the file-set.
         index: the SQLite database, outside the root; beside the root by default.
         publish_delay: seconds from a change to its publication in the DICOMDIR, at least.
+        min_free: bytes that must be free on the disk for an instance to be taken.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class LocalArchive:
         durability: Durability = Durability.FULL,
         on_conflict: OnConflict = OnConflict.KEEP,
         publish_delay: float = 1.0,
+        min_free: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.dicomdir = dicomdir.absolute()
@@ -62,10 +64,19 @@ class LocalArchive:
         self._disk = Disk(self.root, durability)
         self._publisher = Publisher(self._index, self._disk, self.dicomdir, clock=clock)
         self._keeper = Keeper(self._index, self._publisher, publish_delay)
-        self._store = Store(self._index, self._disk, on_conflict, clock=clock)
+        self._store = Store(self._index, self._disk, on_conflict, clock=clock, min_free=min_free)
 
     def prepare(self) -> None:
-        """Make what is missing, end what a crash interrupted, and import a DICOMDIR that is new or was changed.
+        """Open the archive, then bring index and DICOMDIR in line.
+
+        Raises:
+            StorageError: as :meth:`open` and :meth:`sync`.
+        """
+        self.open()
+        self.sync()
+
+    def open(self) -> None:
+        """Make what is missing, and end what a crash interrupted; safe while others have the archive open.
 
         Raises:
             StorageError: the folders or the index cannot be used, or there are signs that a DICOMDIR was lost.
@@ -82,7 +93,6 @@ class LocalArchive:
         if removed := store.recover(self._index, self._disk):
             _log.info("removed unfinished stores of an earlier run", files=removed)
         self._publisher.recover()
-        self.sync()
 
     def start(self) -> None:
         """Keep the DICOMDIR published in the background of this process, until :meth:`close`."""
@@ -145,6 +155,11 @@ class LocalArchive:
             StorageError: the disk or the index refuses; the old one is untouched.
         """
         self._publisher.sync(compact=True)
+
+    def listing(self) -> list[report.StudyLine]:
+        """Every study with its counts and size."""
+        with self._index.read() as db:
+            return list(report.studies(db))
 
     def on_deleted(self, observer: Callable[[Sequence[str]], None]) -> None:
         """Have ``observer`` called with the Study Instance UIDs that a deletion in any process touched.

@@ -53,11 +53,13 @@ class Store:
         on_conflict: OnConflict,
         *,
         clock: Callable[[], float] = time.time,
+        min_free: int = 0,
     ) -> None:
         self._index = index
         self._disk = disk
         self._on_conflict = on_conflict
         self._clock = clock
+        self._min_free = min_free
 
     def begin(self, request: StoreRequest) -> IncomingFile:
         """Open a temporary file with File Meta Information written.
@@ -66,6 +68,8 @@ class Store:
             StorageError: the disk is full or failing.
         """
         meta = file_meta(request)
+        if self._min_free and self._disk.free() < self._min_free:
+            raise StorageError("less disk space is free than archive.min_free asks for")
         try:
             path, fd = self._disk.temporary()
         except OSError as error:

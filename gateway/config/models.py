@@ -174,6 +174,14 @@ class Conflict(Enum):
     REPLACE = "replace"
 
 
+class Durability(Enum):
+    """What is synced before a C-STORE is acknowledged."""
+
+    FULL = "full"
+    DATA = "data"
+    NONE = "none"
+
+
 class Archive(Section):
     """The local file-set."""
 
@@ -183,8 +191,12 @@ class Archive(Section):
     """Begin an empty file-set when there is no DICOMDIR; without it a missing one is an error."""
     index: ConfigPath | None = None
     """Folder of the index, outside the file-set; without this key ``<root>.index`` beside the root."""
+    durability: Durability = Durability.FULL
+    """What an acknowledged C-STORE survives: full a power cut, data and none a kill."""
     on_conflict: Conflict = Conflict.KEEP
-    """Another instance under a stored UID: keep the first and refuse, or replace it."""
+    """Another content under a stored UID: keep the first, which the sender is told by warning B000H, or replace it."""
+    publish_delay: Duration = timedelta(seconds=1)
+    """How long changes are gathered before the DICOMDIR is published; a large one is published less often."""
     min_free: Size = _GIB
     """Free space below which nothing more is accepted and the archive is not ready."""
 

@@ -10,14 +10,13 @@ from types import FrameType
 from typing import Self
 
 from gateway import logs
-from gateway.archive.index import Durability
 from gateway.archive.local import LocalArchive
-from gateway.archive.store import OnConflict
 from gateway.coercion.parser import load_rules
 from gateway.coercion.rules import RuleSet
 from gateway.config import Config
 from gateway.config.models import LogFormat
 from gateway.daemon import peers
+from gateway.daemon.archiving import build_archive
 from gateway.daemon.chain import build_handlers
 from gateway.dimse.acceptor import Deadlines
 from gateway.dimse.policy import PeerPolicy
@@ -55,9 +54,10 @@ class Gateway:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            archive = _archive(self._config)
+            archive = build_archive(self._config)
             stack.callback(archive.close)
             archive.prepare()
+            archive.start()
             server = self._server(archive)
             with _bound(self._config, ("ae", "port")):
                 server.start()
@@ -96,16 +96,6 @@ class Gateway:
         http = self._config.http
         tokens = Tokens.read(http.token_file, http.read_only_token_file)
         return WebServer(create_app(checks, tokens=tokens), http.bind, http.port)
-
-
-def _archive(config: Config) -> LocalArchive:
-    section = config.archive
-    return LocalArchive(
-        section.dicomdir,
-        index=section.index / "index.sqlite" if section.index else None,
-        durability=Durability.FULL,
-        on_conflict=OnConflict(section.on_conflict.value),
-    )
 
 
 def _archive_check(archive: LocalArchive) -> Check:

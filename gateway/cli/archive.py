@@ -1,0 +1,147 @@
+"""``archive``: look after the file-set, while the gateway runs or while it does not.
+
+The verbs and a running gateway share the index and take turns by its lock files, so no HTTP is needed between them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from gateway.archive.local import LocalArchive
+from gateway.cli.common import ConfigOption, JsonOption, configuration, print_json, print_table
+from gateway.daemon.archiving import build_archive
+from gateway.dicom.models import Level
+
+group = typer.Typer(help="Look after the local archive, running or not.", no_args_is_help=True)
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    app.add_typer(group, name="archive")
+
+
+@contextmanager
+def _opened(config: Path | None) -> Iterator[LocalArchive]:
+    archive = build_archive(configuration(config))
+    try:
+        archive.open()
+        yield archive
+    finally:
+        archive.close()
+
+
+@group.command("import")
+def import_(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    again: Annotated[bool, typer.Option("--again", help="Also when the DICOMDIR did not change.")] = False,
+) -> None:
+    """Bring the DICOMDIR into the index, and drop from it what the DICOMDIR no longer has."""
+    columns = (SpinnerColumn(), TextColumn("{task.completed} instances"), TimeElapsedColumn())
+    with _opened(config) as archive, Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as progress:
+        task = progress.add_task("", total=None)
+        done = archive.sync(lambda count: progress.update(task, completed=count), reread=again)
+    if as_json:
+        print_json({"imported": done is not None, **(asdict(done) if done else {})})
+    elif done is None:
+        print("nothing to import: the DICOMDIR is the one published or imported last")
+    else:
+        print(f"{done.instances} instances, {done.added} new, {done.dropped} dropped")
+        print_table("", ("byte", "in quarantine"), [(one.offset, one.reason) for one in done.quarantined])
+
+
+@group.command("list")
+def list_(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    patient: Annotated[str | None, typer.Option(help="Only the patient with this Patient ID.")] = None,
+) -> None:
+    """Show patients, studies and sizes."""
+    with _opened(config) as archive:
+        lines = [one for one in archive.listing() if patient in {None, one.patient_id}]
+    if as_json:
+        print_json([asdict(one) for one in lines])
+        return
+    rows = [
+        (one.patient_id, one.patient_name, one.study_date, one.modalities, one.study_instance_uid, one.series,
+         one.instances, _human(one.size), datetime.fromtimestamp(one.received, UTC).strftime("%Y-%m-%d %H:%M"))
+        for one in lines
+    ]  # fmt: skip
+    columns = ("patient", "name", "date", "modalities", "study", "series", "instances", "size", "received (UTC)")
+    print_table("", columns, rows)
+    patients = len({one.patient_id for one in lines})
+    total = _human(sum(one.size for one in lines))
+    print(f"{patients} patients, {len(lines)} studies, {sum(one.instances for one in lines)} instances, {total}")
+
+
+@group.command()
+def delete(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    patient: Annotated[list[str] | None, typer.Option(metavar="ID", help="Patient ID; may be repeated.")] = None,
+    study: Annotated[list[str] | None, typer.Option(metavar="UID", help="May be repeated, as those below.")] = None,
+    series: Annotated[list[str] | None, typer.Option(metavar="UID")] = None,
+    instance: Annotated[list[str] | None, typer.Option(metavar="UID")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete from index, DICOMDIR and disk; an answer given after this verb has ended knows nothing of it.
+
+    Deleting what is not there (any more) is no failure.
+    """
+    named = {Level.PATIENT: patient, Level.STUDY: study, Level.SERIES: series, Level.IMAGE: instance}
+    wanted = [(level, uid) for level, uids in named.items() for uid in uids or ()]
+    if not wanted:
+        raise typer.BadParameter("name what to delete: --patient, --study, --series or --instance")
+    if not yes:
+        typer.confirm(f"Delete {', '.join(f'{level.name.lower()} {uid}' for level, uid in wanted)}?", abort=True)
+    with _opened(config) as archive:
+        done = [archive.delete(level, uid) for level, uid in wanted]
+        archive.sync()
+    instances, size = sum(one.instances for one in done), sum(one.size for one in done)
+    studies = sorted({uid for one in done for uid in one.studies})
+    if as_json:
+        print_json({"instances": instances, "bytes": size, "studies": studies})
+    else:
+        print(f"deleted {instances} instances of {len(studies)} studies, {_human(size)}")
+
+
+@group.command()
+def purge(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Take patients, studies and series without instances out of the DICOMDIR."""
+    with _opened(config) as archive:
+        purged = archive.purge()
+    if as_json:
+        print_json({"records": purged})
+    else:
+        print(f"purged {purged} records without instances")
+
+
+@group.command()
+def compact(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Write the DICOMDIR anew without inactive records."""
+    with _opened(config) as archive:
+        before = archive.dicomdir.stat().st_size if archive.dicomdir.exists() else 0
+        archive.compact()
+        after = archive.dicomdir.stat().st_size
+    if as_json:
+        print_json({"before": before, "after": after})
+    else:
+        print(f"compacted the DICOMDIR from {_human(before)} to {_human(after)}")
+
+
+def _human(size: float) -> str:
+    """Bytes for people."""
+    power = 0
+    while size >= 1024 and power < len(_UNITS) - 1:
+        size, power = size / 1024, power + 1
+    return f"{size:.1f} {_UNITS[power]}" if power else f"{size:.0f} B"
