@@ -62,9 +62,7 @@ def test_delete_asks_first(config: str, archive: LocalArchive, capsys: pytest.Ca
     assert "name what to delete" in capsys.readouterr().err
 
 
-def test_import_says_when_there_is_nothing_to_do(
-    config: str, archive: LocalArchive, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_import_says_when_there_is_nothing_to_do(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, "import", "--config", config) == {"imported": False}
     again = said(capsys, "import", "--again", "--config", config)
     assert (again["instances"], again["added"], again["dropped"]) == (4, 0, 0)
