@@ -16,7 +16,7 @@ from gateway.dicom.attributes import Attributes
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
 SERIES_SIZE, STUDY_SIZE, PATIENT_SIZE = 100, 300, 600
-_SURNAMES = ["Adler", "Berger", "Curie", "Dorn", "Eder", "Fink", "Gruber", "Huber", "Iwanow", "Jansen", "Koch", "Lang", "Moser", "Novak", "Ott", "Pichler"]
+_SURNAMES = ("Adler", "Berger", "Curie", "Dorn", "Eder", "Fink", "Gruber", "Huber", "Iwanow", "Jansen", "Koch", "Lang")
 
 
 def make(path: Path, instances: int) -> None:
