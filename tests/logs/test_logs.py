@@ -108,10 +108,10 @@ def test_an_error_of_the_system_says_its_reason(lines: Lines) -> None:
 
 
 def test_other_libraries_say_where_not_what(lines: Lines) -> None:
-    logging.getLogger("pynetdicom.dimse").error("(0010,0010) PN CANARY^ANNA")
-    logging.getLogger("pynetdicom.dimse").info("(0010,0010) PN CANARY^ANNA")
+    logging.getLogger("library.wire").error("(0010,0010) PN CANARY^ANNA")
+    logging.getLogger("library.wire").info("(0010,0010) PN CANARY^ANNA")
     (line,) = lines.taken()
-    assert line["room"] == "pynetdicom.dimse"
+    assert line["room"] == "library.wire"
     assert line["source"].startswith("tests/logs/test_logs.py:")
     assert "CANARY" not in json.dumps(line)
 
