@@ -21,8 +21,9 @@ from gateway.coercion.conditions import (
 from gateway.coercion.paths import BadPath, Path, parse_path
 from gateway.coercion.yamlnodes import Place, each
 
-_TESTS = ("equals", "one_of", "regex", "empty", "present", "code")
-_KEYS = ("all", "any", "not", "sending", "receiving", "host", "attribute", *_TESTS)
+TESTS = ("equals", "one_of", "regex", "empty", "present", "code")
+"""The words that test an attribute."""
+_KEYS = ("all", "any", "not", "sending", "receiving", "host", "attribute", *TESTS)
 
 
 def condition(place: Place) -> AnyCondition:
@@ -31,9 +32,9 @@ def condition(place: Place) -> AnyCondition:
         raise place.broken("must be a mapping", "put the list under 'all' or 'any'")
     keys = place.mapping(_KEYS)
     if "attribute" not in keys:
-        for name in keys.keys() & set(_TESTS):
+        for name in keys.keys() & set(TESTS):
             keys[name].note(f"{name!r} needs an 'attribute' beside it")
-    parts = each((value for name, value in keys.items() if name not in _TESTS), lambda one: _part(place, one, keys))
+    parts = each((value for name, value in keys.items() if name not in TESTS), lambda one: _part(place, one, keys))
     return parts[0] if len(parts) == 1 else All(parts)
 
 
@@ -80,9 +81,9 @@ def _title_test(place: Place) -> OneOf | Regex:
 
 def _attribute(whole: Place, place: Place, keys: dict[str, Place]) -> Attribute:
     path = attribute_path(place)
-    tests = [name for name in _TESTS if name in keys]
+    tests = [name for name in TESTS if name in keys]
     if len(tests) != 1:
-        raise whole.broken("an attribute is tested by exactly one of " + ", ".join(_TESTS))
+        raise whole.broken("an attribute is tested by exactly one of " + ", ".join(TESTS))
     return Attribute(path, _test(tests[0], keys[tests[0]]))
 
 
