@@ -22,10 +22,12 @@ class Changes:
         values: elements to be set, in the character set they declare. Specific Character Set itself is never a
             change: it follows from the values.
         removed: tags to be taken out.
+        charset: what all text is to be written in, ISO_IR 192 where that cannot represent it; None: as it is.
     """
 
     values: Attributes
     removed: frozenset[int] = frozenset()
+    charset: charset.Terms | None = None
 
     @cached_property
     def tags(self) -> tuple[int, ...]:
@@ -38,26 +40,25 @@ class Changes:
         return max(self.tags, default=0)
 
     def __bool__(self) -> bool:
-        return bool(self.tags)
+        return bool(self.tags) or self.charset is not None
 
     def only(self, tags: Iterable[int]) -> Changes:
         """The changes of these tags."""
         wanted = frozenset(tags)
-        return Changes(self.values.only(wanted), self.removed & wanted)
+        return Changes(self.values.only(wanted), self.removed & wanted, self.charset)
 
     def apply_to(self, attributes: Attributes) -> Attributes:
         """The data set after the changes, in its own character set where that can represent them, else ISO_IR 192."""
         kept = attributes.without(self.removed) if self.removed else attributes
         try:
-            values, terms = self.values.in_charset(kept.terms), kept.terms
+            return _joined(kept, self.values, kept.terms if self.charset is None else self.charset)
         except charset.Unrepresentable:
-            values, terms = self.values.in_charset(UTF8), UTF8
-            kept = kept.in_charset(UTF8)
-        return Attributes({**kept, **values}) if terms else Attributes({**kept, **_bare(values)})
+            return _joined(kept, self.values, UTF8)
 
 
-def _bare(values: Attributes) -> Attributes:
-    return values.without([SpecificCharacterSet])
+def _joined(kept: Attributes, values: Attributes, terms: charset.Terms) -> Attributes:
+    written = values.in_charset(terms).without([SpecificCharacterSet])
+    return Attributes({**kept.in_charset(terms), **written})
 
 
 def sequence_of(items: Iterable[Attributes]) -> Element:

@@ -29,7 +29,6 @@ from gateway.dicom.encoding import (
 )
 from gateway.dicom.tags import vr_of
 
-UTF8 = (charset.UTF8,)
 PIXELS = 0x7FE00000
 """Conversion stops here: pixel data and what little may follow it hold no text to convert."""
 
@@ -131,38 +130,41 @@ def _ended(window: Window) -> Exception:
     return MalformedDataset("truncated element", window.whole) if window.complete else Short()
 
 
-def converted_head(window: Window, terms: charset.Terms, new: dict[int, bytes], syntax: Syntax) -> tuple[bytes, int]:
-    """Everything before pixel data with its text in ISO_IR 192 and the new elements in it.
+def converted_head(
+    window: Window, terms: charset.Terms, target: charset.Terms, new: dict[int, bytes], syntax: Syntax
+) -> tuple[bytes, int]:
+    """Everything before pixel data with its text in another character set and the new elements in it.
 
     Returns:
         The head and the offset in the old data set where it ended.
 
     Raises:
         Short, Disordered, MalformedDataset: as :func:`gateway.coercion.heads.outline`.
+        Unrepresentable: the other character set lacks a character.
     """
     cut = outline(window, PIXELS - 1, syntax).end
     if cut > len(window.data):
         raise Short
-    declared = encoded(tags.SpecificCharacterSet, Element("CS", b"ISO_IR 192"), syntax)
+    declared = encoded(tags.SpecificCharacterSet, _declaration(target), syntax)
     parts = new | {tags.SpecificCharacterSet: declared}
     for span in spans(window.data, 0, cut, syntax):
         if span.tag not in parts and span.tag & 0xFFFF:
-            parts[span.tag] = _converted(window.data, span, terms, syntax)
+            parts[span.tag] = _converted(window.data, span, (terms, target), syntax)
     return b"".join(parts[tag] for tag in sorted(parts)), cut
 
 
-def _converted(data: bytes, span: Span, terms: charset.Terms, syntax: Syntax) -> bytes:
+def _converted(data: bytes, span: Span, terms: tuple[charset.Terms, charset.Terms], syntax: Syntax) -> bytes:
     raw = data[span.start : span.end]
     if span.vr in TEXT_VRS:
         value = data[span.body : span.end]
         if _plain(value):
             return raw
-        value = pad(span.vr, charset.encode(charset.decode(value, terms), UTF8))
+        value = pad(span.vr, charset.encode(charset.decode(value, terms[0]), terms[1]))
         return header(span.tag, span.vr, len(value), syntax) + value
     if span.vr != "SQ" or _plain(_FRAMES.sub(b"", raw)):
         return raw
-    old = Attributes([(tags.SpecificCharacterSet, _declaration(terms)), *decoded(raw, syntax)])
-    new = old.in_charset(UTF8)
+    old = Attributes([(tags.SpecificCharacterSet, _declaration(terms[0])), *decoded(raw, syntax)])
+    new = old.in_charset(terms[1])
     return raw if new[span.tag] == old[span.tag] else encoded(span.tag, new[span.tag], syntax)
 
 

@@ -7,10 +7,12 @@ out once, when the draft is put into it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from gateway.coercion.changes import UTF8, Changes
 from gateway.coercion.paths import Path
 from gateway.dicom.attributes import Attributes, Element
+from gateway.dicom.charset import Terms
 from gateway.dicom.tags import SpecificCharacterSet
 
 _DECLARED = Element("CS", b"ISO_IR 192")
@@ -27,6 +29,9 @@ class Context:
         host: network address of the peer, as text.
         local: patient and study attributes as the local archive has them; looked up for what an answer does not carry.
         leading: those of the leading archive; None when it does not know the study, or could not be asked.
+        source: where the data set came from first, for Original Attributes Sequence; empty: ``sending``.
+        system: who changes it, for Original Attributes Sequence; empty: ``receiving``.
+        at: the time of the change, for Original Attributes Sequence; None: now.
     """
 
     sending: str = ""
@@ -34,10 +39,20 @@ class Context:
     host: str = ""
     local: Attributes | None = None
     leading: Attributes | None = None
+    source: str = ""
+    system: str = ""
+    at: datetime | None = None
+
+
+Mark = tuple[dict[int, Element | None], dict[int, str], Terms | None]
 
 
 class Draft:
     """Reads see the changes made before them.
+
+    Attributes:
+        rule: the name of the rule at work.
+        charset: what the whole data set is to be written in, when a rule says so.
 
     Args:
         blind: the data set is not known; then every change counts, also one that might change nothing.
@@ -47,6 +62,7 @@ class Draft:
         self.base = base
         self.context = context
         self.rule = ""
+        self.charset: Terms | None = None
         self._blind = blind
         self._changed: dict[int, Element | None] = {}
         self._by: dict[int, str] = {}
@@ -84,13 +100,17 @@ class Draft:
         self._changed[tag] = None
         self._by[tag] = self.rule
 
-    def mark(self) -> tuple[dict[int, Element | None], dict[int, str]]:
-        """A point to come back to."""
-        return dict(self._changed), dict(self._by)
+    def tags(self) -> list[int]:
+        """Every tag that is there now or was there, ascending."""
+        return sorted({*self.base, *self._changed})
 
-    def back_to(self, mark: tuple[dict[int, Element | None], dict[int, str]]) -> None:
+    def mark(self) -> Mark:
+        """A point to come back to."""
+        return dict(self._changed), dict(self._by), self.charset
+
+    def back_to(self, mark: Mark) -> None:
         """Undo everything since a mark."""
-        self._changed, self._by = mark
+        self._changed, self._by, self.charset = mark
 
     def author(self, tag: int) -> str:
         """The name of the rule that changed a tag last; empty when none did."""
@@ -108,7 +128,7 @@ class Draft:
                 values[tag] = element
         if any(not one.value.isascii() for one in values.values()):
             values[SpecificCharacterSet] = _DECLARED
-        return Changes(Attributes(values), frozenset(removed))
+        return Changes(Attributes(values), frozenset(removed), self.charset)
 
     def _same(self, tag: int, element: Element) -> bool:
         old = self.base.get(tag)

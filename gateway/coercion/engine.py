@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from gateway.coercion.changes import Changes
 from gateway.coercion.conditions import reads_of
 from gateway.coercion.convert import PIXELS
 from gateway.coercion.draft import Context, Draft
+from gateway.coercion.original import ORIGINAL_ATTRIBUTES, record
 from gateway.coercion.patch import Patch
 from gateway.coercion.rules import CoercionFailed, OnFailure, Rule, RuleSet, Where
 from gateway.coercion.splice import read_head, splice
+from gateway.coercion.undo import Undo, undo
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.instance import Outgoing, StoredInstance
-
-Undo = Callable[[Attributes], Attributes]
-"""Turns an answer to coerced keys into one to the keys that were asked."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +27,14 @@ class Plan:
     Attributes:
         rules: those that apply, or may apply once the data set is known.
         patch: the ready changes, when nothing about the single data set matters.
+        recorded: whether Original Attributes Sequence is to say what was changed.
         stop: for instances whose attributes do matter, the tag before which all those stand.
     """
 
     rules: tuple[Rule, ...]
     context: Context
     patch: Patch | None
+    recorded: bool
     stop: int
 
     def changes_for(self, attributes: Attributes) -> Changes:
@@ -44,7 +45,19 @@ class Plan:
         """
         if self.patch is not None:
             return self.patch.changes
-        return run(self.rules, Draft(attributes, self.context)).changes()
+        return self.outcome(attributes)[0].changes()
+
+    def outcome(self, attributes: Attributes) -> tuple[Draft, tuple[Rule, ...]]:
+        """One data set under the rules, and the rules that were applied.
+
+        Raises:
+            CoercionFailed: a rule could not be applied.
+        """
+        draft = Draft(attributes, self.context)
+        applied = run(self.rules, draft)
+        if self.recorded:
+            record(draft)
+        return draft, applied
 
     def apply_to_instance(self, stored: StoredInstance) -> Outgoing:
         """A stored instance with the changes in it.
@@ -80,8 +93,9 @@ class Plan:
         Raises:
             CoercionFailed: a rule could not be applied.
         """
-        changes = self.changes_for(keys)
-        return changes.apply_to(keys), undo(keys, changes)
+        draft, applied = self.outcome(keys)
+        changes = draft.changes()
+        return changes.apply_to(keys), undo(keys, changes, applied)
 
 
 def plan(rules: RuleSet, where: Where, context: Context) -> Plan:
@@ -97,7 +111,9 @@ def plan(rules: RuleSet, where: Where, context: Context) -> Plan:
         if verdict is True and rule.stop:
             break
     selected = tuple(chosen)
-    return Plan(selected, context, _ready(selected, context) if certain else None, _stop(selected))
+    recorded = where in rules.recorded
+    patch = _ready(selected, context) if certain and not recorded else None
+    return Plan(selected, context, patch, recorded, _stop(selected, recorded=recorded))
 
 
 def _ready(rules: tuple[Rule, ...], context: Context) -> Patch | None:
@@ -105,24 +121,29 @@ def _ready(rules: tuple[Rule, ...], context: Context) -> Patch | None:
     if any(action.reads for rule in rules for action in rule.then):
         return None
     try:
-        return Patch(run(rules, Draft(Attributes(), context, blind=True)).changes())
+        draft = Draft(Attributes(), context, blind=True)
+        run(rules, draft)
+        return Patch(draft.changes())
     except CoercionFailed:
         return None  # each data set will meet the failure by itself, and be refused by itself
 
 
-def _stop(rules: tuple[Rule, ...]) -> int:
+def _stop(rules: tuple[Rule, ...], *, recorded: bool) -> int:
     """The tag below which everything stands that the rules look at or change."""
     seen = [tag for rule in rules for action in rule.then for tag in (*action.reads, *action.writes)]
     seen += [tag for rule in rules for tag in reads_of(rule.when)]
+    if recorded:
+        seen.append(ORIGINAL_ATTRIBUTES)
     return min(max(seen, default=0) + 1, PIXELS)
 
 
-def run(rules: tuple[Rule, ...], draft: Draft) -> Draft:
-    """Apply rules in order to a draft whose data set is known.
+def run(rules: tuple[Rule, ...], draft: Draft) -> tuple[Rule, ...]:
+    """Apply rules in order to a draft whose data set is known; returns those that were applied.
 
     Raises:
         CoercionFailed: a rule could not be applied, and its failure is not to be passed over.
     """
+    applied: list[Rule] = []
     for rule in rules:
         if not rule.when.holds(draft.context, draft):
             continue
@@ -136,24 +157,8 @@ def run(rules: tuple[Rule, ...], draft: Draft) -> Draft:
                 quarantine = rule.on_failure is OnFailure.QUARANTINE
                 raise CoercionFailed(rule.name, str(error), quarantine=quarantine) from error
             draft.back_to(mark)
+            continue
+        applied.append(rule)
         if rule.stop:
             break
-    return draft
-
-
-def undo(asked: Attributes, changes: Changes) -> Undo:
-    """What gives each answer the asker's own keys back.
-
-    A key that a rule gave another single value gets the asked one back where the answer has the coerced one; a key
-    that a rule took out is put back; one that it added is taken out.
-    """
-    added = frozenset(tag for tag in changes.tags if tag not in asked)
-    removed = {tag: asked[tag] for tag in changes.removed if tag in asked}
-    replaced = {tag: changes.values for tag in changes.tags if tag in changes.values and tag in asked}
-
-    def back(answer: Attributes) -> Attributes:
-        same = [tag for tag, new in replaced.items() if answer.text(tag) == new.text(tag) and asked.text(tag)]
-        restored = asked.only([*same, *(tag for tag in removed if tag not in answer)])
-        return Changes(restored, added & frozenset(answer)).apply_to(answer)
-
-    return back
+    return tuple(applied)

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path as FilePath
 
-from gateway.coercion.actions import AnyAction
-from gateway.coercion.parse_actions import ACTIONS
+from gateway.coercion.every_action import AnyAction
+from gateway.coercion.parse_actions import ACTIONS, Shared
 from gateway.coercion.parse_conditions import condition
+from gateway.coercion.parse_shared import devices, tables
 from gateway.coercion.rules import OnFailure, Rule, RuleSet, Where
 from gateway.coercion.yamlnodes import Broken, Place, compose, each
 from gateway.errors import ConfigError
@@ -36,11 +37,11 @@ def load_rules(path: str | FilePath) -> RuleSet:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: not UTF-8 at byte {error.start}"]) from error
-    return parse_rules(text, str(path))
+    return parse_rules(text, str(path), FilePath(path).parent)
 
 
-def parse_rules(text: str, file: str = "rules") -> RuleSet:
-    """Read the text of a rule file; ``file`` stands in front of problems.
+def parse_rules(text: str, file: str = "rules", folder: FilePath = FilePath()) -> RuleSet:
+    """Read the text of a rule file; ``file`` stands in front of problems, CSV tables are found in ``folder``.
 
     Raises:
         ConfigError: everything that is wrong with it, one line each.
@@ -49,29 +50,40 @@ def parse_rules(text: str, file: str = "rules") -> RuleSet:
     version = hashlib.sha256(text.encode()).hexdigest()[:12]
     if root is None:
         return RuleSet.of((), version)
-    rules = _rules(root)
+    rules, recorded = _file(root, folder)
     if root.problems.lines:
         raise ConfigError(root.problems.lines)
-    return RuleSet.of(rules, version)
+    return RuleSet.of(rules, version, recorded)
 
 
-def _rules(root: Place) -> tuple[Rule, ...]:
-    try:
-        keys = root.mapping(("rules",))
-    except Broken:
-        return ()
-    places = keys["rules"].sequence() if "rules" in keys else []
+def _file(root: Place, folder: FilePath) -> tuple[tuple[Rule, ...], frozenset[Where]]:
+    keys: dict[str, Place] = {}
+    shared = Shared({}, ())
+    recorded: frozenset[Where] = frozenset()
+    with suppress(Broken):
+        keys = root.mapping(("record_originals", "tables", "devices", "rules"))
+        shared = Shared(
+            tables(keys["tables"], folder) if "tables" in keys else {},
+            devices(keys["devices"]) if "devices" in keys else (),
+        )
+        if "record_originals" in keys:
+            words = each(keys["record_originals"].sequence(), lambda one: one.choice(("received", "sent")))
+            recorded = frozenset(Where(one) for one in words)
+    return _rules(keys["rules"], shared) if "rules" in keys else (), recorded
+
+
+def _rules(place: Place, shared: Shared) -> tuple[Rule, ...]:
     first: dict[str, int] = {}
     rules: list[Rule] = []
-    for place, rule in each(places, lambda one: (one, _rule(one))):
+    for here, rule in each(place.sequence(), lambda one: (one, _rule(one, shared))):
         if rule.name in first:
-            place.note(f"a second rule is called {rule.name!r}", f"first in line {first[rule.name]}")
+            here.note(f"a second rule is called {rule.name!r}", f"first in line {first[rule.name]}")
         first.setdefault(rule.name, rule.line)
         rules.append(rule)
     return tuple(rules)
 
 
-def _rule(place: Place) -> Rule:
+def _rule(place: Place, shared: Shared) -> Rule:
     """One rule; its parts are all read before a broken one gives it up."""
     keys = place.mapping(("description", *_PARTS))
     if "name" in keys and not keys["name"].is_sequence and not keys["name"].is_mapping:
@@ -84,7 +96,7 @@ def _rule(place: Place) -> Rule:
     for name, read in _PARTS.items():
         if name in keys:
             with suppress(Broken):
-                parts[name] = read(keys[name])
+                parts[name] = read(keys[name], shared)
     if any(name not in parts for name in ("name", "where", "then")):
         raise Broken
     return Rule(**parts, line=place.line)
@@ -107,29 +119,30 @@ def _one_where(place: Place) -> Where:
     return _DIMSE[dimse, role]
 
 
-def _actions(place: Place) -> tuple[AnyAction, ...]:
-    return tuple(action for several in each(place.sequence(), _action) for action in several)
+def _actions(place: Place, shared: Shared) -> tuple[AnyAction, ...]:
+    several = each(place.sequence(), lambda one: _action(one, shared))
+    return tuple(action for actions in several for action in actions)
 
 
-def _action(place: Place) -> tuple[AnyAction, ...]:
+def _action(place: Place, shared: Shared) -> tuple[AnyAction, ...]:
     keys = place.mapping(tuple(ACTIONS))
     if len(keys) != 1:
         raise place.broken("an action is a mapping with one key", f"one of {', '.join(ACTIONS)}")
     ((name, value),) = keys.items()
-    return ACTIONS[name](value)
+    return ACTIONS[name](value, shared)
 
 
 def _on_failure(place: Place) -> OnFailure:
     return OnFailure(place.choice(one.value for one in OnFailure))
 
 
-_PARTS: dict[str, Callable[[Place], object]] = {
-    "name": Place.text,
-    "where": _where,
-    "when": condition,
+_PARTS: dict[str, Callable[[Place, Shared], object]] = {
+    "name": lambda place, _: place.text(),
+    "where": lambda place, _: _where(place),
+    "when": lambda place, _: condition(place),
     "then": _actions,
-    "priority": Place.integer,
-    "stop": Place.boolean,
-    "on_failure": _on_failure,
-    "enabled": Place.boolean,
+    "priority": lambda place, _: place.integer(),
+    "stop": lambda place, _: place.boolean(),
+    "on_failure": lambda place, _: _on_failure(place),
+    "enabled": lambda place, _: place.boolean(),
 }

@@ -91,15 +91,23 @@ class Patch:
                 return layout.rebuilt(window.data), layout.cut
         found = outline(window, max(self.changes.last, tags.SpecificCharacterSet), syntax)
         terms = _terms(window, found)
-        values = self._ready(terms, syntax)
-        if values is None:
-            everything = _laid_out(self.changes.values.in_charset(UTF8), self.changes, syntax)
-            return converted_head(window, terms, everything, syntax)
+        target = terms if self.changes.charset is None else self.changes.charset
+        values = self._ready(target, syntax)
+        if values is None or target != terms:
+            return self._converted(window, terms, UTF8 if values is None else target, syntax)
         if any(tag in _EXPECTED and found.place(tag)[0] == found.place(tag)[1] for tag in values):
             outline(window, PIXELS, syntax)  # out of order it may stand further down: look, or there would be two
         layout = _layout(window.data, found, values)
         self._layouts[syntax] = (layout, *self._layouts.get(syntax, ()))[:_MOST_LAYOUTS]
         return layout.rebuilt(window.data), layout.cut
+
+    def _converted(
+        self, window: Window, terms: charset.Terms, target: charset.Terms, syntax: Syntax
+    ) -> tuple[bytes, int]:
+        try:
+            return converted_head(window, terms, target, self._ready(target, syntax) or {}, syntax)
+        except charset.Unrepresentable:
+            return converted_head(window, terms, UTF8, self._ready(UTF8, syntax) or {}, syntax)
 
     def _ready(self, terms: charset.Terms, syntax: Syntax) -> Encoded | None:
         """The new elements for a file of this character set; None where the set lacks a character."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from gateway.coercion.actions import AnyAction, FromLeading, Policy
 from gateway.coercion.conditions import ALWAYS, AnyCondition
+from gateway.coercion.every_action import AnyAction
+from gateway.coercion.sources import FromLeading, Policy
 from gateway.dicom.status import Status
 from gateway.errors import GatewayError
 
@@ -71,12 +72,13 @@ class RuleSet:
     """Every rule, in the order in which they are tried.
 
     Attributes:
+        recorded: where Original Attributes Sequence says what was changed; always in received instances.
         version: changes with the content, so that a log line can say which rules an operation ran under.
     """
 
     rules: tuple[Rule, ...] = (BUILT_IN,)
     version: str = "built-in"
-    warnings: tuple[str, ...] = field(default=(), compare=False)
+    recorded: frozenset[Where] = frozenset({Where.RECEIVED})
 
     @classmethod
     def default(cls) -> RuleSet:
@@ -84,11 +86,11 @@ class RuleSet:
         return cls()
 
     @classmethod
-    def of(cls, rules: tuple[Rule, ...], version: str, warnings: tuple[str, ...] = ()) -> RuleSet:
+    def of(cls, rules: tuple[Rule, ...], version: str, recorded: frozenset[Where] = frozenset()) -> RuleSet:
         """The rules of a file and, unless one of them has its name, the built-in one."""
         replaced = any(rule.name == BUILT_IN.name for rule in rules)
         everything = rules if replaced else (BUILT_IN, *rules)
-        return cls(tuple(sorted(everything, key=lambda rule: -rule.priority)), version, warnings)
+        return cls(tuple(sorted(everything, key=lambda rule: -rule.priority)), version, recorded | {Where.RECEIVED})
 
     def at(self, where: Where) -> tuple[Rule, ...]:
         """The enabled rules for one kind of data set, in order."""

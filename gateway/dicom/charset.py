@@ -42,6 +42,11 @@ def codecs_of(terms: Terms) -> tuple[str, ...]:
     return names[:1] if names[0] in {"UTF8", "GB18030", "GBK"} else names
 
 
+def known_term(term: str) -> bool:
+    """Whether a text is a defined term of Specific Character Set, as PS3.3 Tables C.12-2 to C.12-5 spell it."""
+    return term in python_encoding and _spelling(term) == term and term != ""
+
+
 def _spelling(term: str) -> str:
     """Mend spellings seen in the field: ``ISO-IR 100``, ``ISO 2022-IR 100``, ``ISO IR 192``."""
     term = re.sub(r"^ISO[ _-]?IR[ _-]?(?=\d)", "ISO_IR ", term)

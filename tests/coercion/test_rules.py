@@ -79,7 +79,7 @@ def test_all_problems_come_at_once_with_their_places() -> None:
     assert caught.value.problems == [
         "file.yaml:3:12: rules[a].where: 'snt' is not known (did you mean sent?)",
         "file.yaml:5:15: rules[a].then[0].set.PatientNmae: unknown keyword PatientNmae (did you mean PatientName?)",
-        "file.yaml:6:17: rules[a].then[1].remove: StudyInstanceUID cannot be removed",
+        "file.yaml:6:17: rules[a].then[1].remove: StudyInstanceUID is changed by a UID rule only (remap_uids)",
     ]
 
 
