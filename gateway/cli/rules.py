@@ -34,7 +34,9 @@ app = typer.Typer(
     name="rules", help="Check, explain, try and test coercion rules.", no_args_is_help=True, add_completion=False
 )
 
-RulesOption = Annotated[Path | None, typer.Option("--rules", metavar="FILE", help="The rule file; else that of --config.")]
+RulesOption = Annotated[
+    Path | None, typer.Option("--rules", metavar="FILE", help="The rule file; else that of --config.")
+]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", envvar="GATEWAY_CONFIG", metavar="FILE", help="The configuration, YAML.")
 ]
@@ -44,7 +46,9 @@ ReceivingOption = Annotated[str, typer.Option("--receiving", metavar="AET", help
 HostOption = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Network address of the peer.")]
 LeadingOption = Annotated[
     Path | None,
-    typer.Option("--leading", metavar="FILE", help="Attributes as the leading archive would give: YAML or a DICOM file."),
+    typer.Option(
+        "--leading", metavar="FILE", help="Attributes as the leading archive would give: YAML or a DICOM file."
+    ),
 ]
 
 
@@ -79,7 +83,9 @@ def explain_rules(
     receiving: ReceivingOption = "",
     host: HostOption = "",
     where: WhereOption = Where.SENT,
-    file: Annotated[Path | None, typer.Option("--file", metavar="FILE", help="A DICOM file to ask its attributes.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="FILE", help="A DICOM file to ask its attributes.")
+    ] = None,
     rules: RulesOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -95,7 +101,7 @@ def explain_rules(
 
 
 @app.command("dry-run")
-def dry_run(
+def dry_run(  # noqa: PLR0917  # typer turns each into an option
     path: Annotated[Path, typer.Argument(metavar="FILE|FOLDER")],
     sending: SendingOption = "",
     receiving: ReceivingOption = "",

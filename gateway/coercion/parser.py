@@ -125,7 +125,10 @@ def _actions(place: Place, shared: Shared) -> tuple[AnyAction, ...]:
 
 
 def _action(place: Place, shared: Shared) -> tuple[AnyAction, ...]:
+    before = len(place.problems.found)
     keys = place.mapping(tuple(ACTIONS))
+    if len(place.problems.found) > before:
+        raise Broken
     if len(keys) != 1:
         raise place.broken("an action is a mapping with one key", f"one of {', '.join(ACTIONS)}")
     ((name, value),) = keys.items()

@@ -69,7 +69,7 @@ def rule_to_plain(rule: Rule) -> Plain:
     return plain
 
 
-def condition_to_plain(condition: AnyCondition) -> Plain:  # noqa: PLR0911  # one for each kind
+def condition_to_plain(condition: AnyCondition) -> Plain:  # one for each kind
     """One condition as the mapping it is written as."""
     match condition:
         case All(parts):
@@ -80,10 +80,8 @@ def condition_to_plain(condition: AnyCondition) -> Plain:  # noqa: PLR0911  # on
             return {"not": condition_to_plain(part)}
         case Host(names):
             return {"host": _one_or_list(names)}
-        case Title(side, OneOf(values)):
-            return {side: _one_or_list(values)}
-        case Title(side, Regex(pattern)):
-            return {side: {"regex": pattern.pattern}}
+        case Title(side, test):
+            return {side: _one_or_list(test.values) if isinstance(test, OneOf) else _test(test)}
         case Attribute(path, question):
             return {"attribute": str(path), **_test(question)}
 

@@ -24,15 +24,20 @@ class Broken(Exception):
 
 @dataclass
 class Problems:
-    """The problems of one file, in the order found."""
+    """The problems of one file."""
 
     file: str
-    lines: list[str] = field(default_factory=list)
+    found: list[tuple[int, int, str]] = field(default_factory=list)
+
+    @property
+    def lines(self) -> list[str]:
+        """One line for each, in the order of the file."""
+        return [f"{self.file}:{line}:{column}: {text}" for line, column, text in sorted(self.found)]
 
     def add(self, mark: yaml.Mark, path: str, problem: str, hint: str = "") -> None:
         """Note a problem at a place."""
-        where = f"{self.file}:{mark.line + 1}:{mark.column + 1}: "
-        self.lines.append(f"{where}{path + ': ' if path else ''}{problem}{f' ({hint})' if hint else ''}")
+        text = f"{path + ': ' if path else ''}{problem}{f' ({hint})' if hint else ''}"
+        self.found.append((mark.line + 1, mark.column + 1, text))
 
 
 @dataclass
