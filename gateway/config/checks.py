@@ -72,9 +72,10 @@ def _leading_twice(config: Config) -> Iterator[Finding]:
 def _unbounded_cache(config: Config) -> Iterator[Finding]:
     for index, leading in enumerate(config.leading):
         cache = leading.query_cache
-        if cache.max_entries == 0 and cache.ttl is None:
-            hint = "it would grow without end: set ttl, such as PT5M, or a bound"
-            yield ("leading", index, "query_cache", "max_entries"), "0 is unbounded and needs a ttl", hint
+        for key, limit in (("max_entries", cache.max_entries), ("max_studies", cache.max_studies)):
+            if limit == 0 and cache.ttl is None:
+                hint = "it would grow without end: set ttl, such as PT5M, or a bound"
+                yield ("leading", index, "query_cache", key), "0 is unbounded and needs a ttl", hint
 
 
 def _dicomdir(config: Config) -> Iterator[Finding]:

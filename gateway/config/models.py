@@ -122,9 +122,13 @@ class QueryCache(Section):
     failure_ttl: Duration = timedelta(seconds=5)
     """How long a failed query is not tried anew."""
     max_entries: Count = 10_000
-    """Entries kept at most, the least recently used go first; 0 is unbounded and needs a ttl."""
+    """Answers kept at most, the least recently used go first; 0 is unbounded and needs a ttl."""
+    max_studies: Count = 100_000
+    """Studies whose attributes are kept at most, each by itself; 0 is unbounded and needs a ttl."""
     max_bytes: Size = 64 * _MIB
-    """Bytes of encoded answers kept at most; 0 is unbounded."""
+    """Memory for the answers, and as much again for the studies, by estimate; 0 is unbounded."""
+    max_entry_bytes: Size = 16 * _MIB
+    """A larger answer goes through without being kept; 0 is unbounded."""
     stale_if_error: Duration = timedelta(hours=1)
     """How long after its end an answer still serves when the leading archive fails."""
     refresh_ahead: Annotated[float, Field(ge=0, le=1)] = 0.8
@@ -145,6 +149,20 @@ class Leading(Section):
 
     peer: str
     """Name of the peer."""
+    callers: tuple[AETitle, ...] = ()
+    """AE titles for whose queries it is asked; empty: for all."""
+    issuer: str = ""
+    """Issuer of Patient ID it is the authority for; empty: for all."""
+    charset: str = "ISO_IR 192"
+    """Specific Character Set that its answers are asked for in; empty: none, for archives that match on it."""
+    batch: Annotated[Count, Field(ge=1, le=1000)] = 100
+    """Studies in one look-up."""
+    parallel: Annotated[Count, Field(ge=1)] = 4
+    """Look-ups at a time when it does not understand lists of UIDs and has to be asked one by one."""
+    associations: Annotated[Count, Field(ge=1)] = 8
+    """Open to it at most, in one worker."""
+    idle: Duration = timedelta(seconds=5)
+    """How long an unused association is kept for the next query."""
     query_cache: QueryCache = QueryCache()
     breaker: Breaker = Breaker()
 
@@ -163,6 +181,10 @@ class Query(Section):
     """``all``: also studies that only the leading archive has; ``local``: those the local archive has."""
     lenient: bool = False
     """Accept a missing unique key above the level instead of A900H (PS3.4 C.4.1.2.2.1)."""
+    max_answers: Count = 0
+    """A query with more matches ends with A700H after so many; 0 is no limit."""
+    memo_bytes: Size = 64 * _MIB
+    """Memory for finished answers that are handed out again as they are, by estimate."""
     empty_matches: bool = False
     """Whether an entity whose attribute is empty matches any key (PS3.4 C.2.2.2); most archives say no."""
 

@@ -18,6 +18,8 @@ from gateway.dimse.ports import Cancelled
 from gateway.dimse.requestor import connect
 from gateway.dimse.services import Handlers
 from gateway.query.effective import EffectiveView, Scope
+from gateway.query.limit import LimitedSource
+from gateway.query.memo import Memo
 from gateway.query.ports import Leading, QuerySource, Request
 from gateway.query.projection import ProjectedSource
 from gateway.retrieve.get import GetService
@@ -47,7 +49,10 @@ def build_handlers(config: Config, archive: LocalArchive, leading: Leading | Non
         scope=Scope(config.query.scope.value),
         empties=Empties(empty=config.query.empty_matches, absent=config.query.empty_matches),
     )
-    answers = ProjectedSource(CoercedSource(view, rules, title), title)
+    answers: QuerySource = ProjectedSource(CoercedSource(view, rules, title), title)
+    answers = Memo(answers, lambda: (archive.generation, rules().version), max_bytes=config.query.memo_bytes)
+    if config.query.max_answers:
+        answers = LimitedSource(answers, config.query.max_answers)
     callable_peers = peers.callable_peers(config)
     planner = partial(_plan, StudiesOfView(view), archive)
     coercion = SentCoercion(rules, title)

@@ -18,10 +18,12 @@ from gateway.config.models import LogFormat
 from gateway.daemon import peers
 from gateway.daemon.archiving import build_archive
 from gateway.daemon.chain import build_handlers
+from gateway.daemon.leading import build_leading
 from gateway.dimse.acceptor import Deadlines
 from gateway.dimse.policy import PeerPolicy
 from gateway.dimse.server import Endpoint, Limits, Server
 from gateway.logs import get_logger
+from gateway.query.ports import Leading
 from gateway.web.access import Tokens
 from gateway.web.app import create_app
 from gateway.web.health import READY, Check, Finding, State
@@ -58,7 +60,9 @@ class Gateway:
             stack.callback(archive.close)
             archive.prepare()
             archive.start()
-            server = self._server(archive)
+            leading = build_leading(self._config)
+            stack.callback(leading.close)
+            server = self._server(archive, leading.view)
             with _bound(self._config, ("ae", "port")):
                 server.start()
             stack.callback(server.stop, DRAIN_SECONDS)
@@ -75,9 +79,9 @@ class Gateway:
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
 
-    def _server(self, archive: LocalArchive) -> Server:
+    def _server(self, archive: LocalArchive, leading: Leading | None) -> Server:
         ae = self._config.ae
-        handlers = build_handlers(self._config, archive, None, lambda: self.rules)
+        handlers = build_handlers(self._config, archive, leading, lambda: self.rules)
         return Server(
             handlers,
             PeerPolicy([ae.title], peers.known_callers(self._config)),
