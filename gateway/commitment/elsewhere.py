@@ -1,7 +1,7 @@
 """Instances that the leading archive holds, where they count as ours.
 
-One relational query at IMAGE level for a page of instances (PS3.4 C.4.1.3.1), always asked anew: a promise does not rest
-on a cache. An archive that cannot answer it fails the instances that are not here; it never commits one.
+One relational query at IMAGE level for a page of instances (PS3.4 C.4.1.2.2.1), always asked anew: a promise does not
+rest on a cache. An archive that cannot answer it fails the instances that are not here; it never commits one.
 """
 
 from __future__ import annotations
