@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv lint types imports test demo lock clean help
+.PHONY: venv lint types imports test demo lock clean help bench
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -40,6 +40,12 @@ test: lint types imports ## every gate and the tests
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock"
+
+bench: $(STAMP) ## ours beside Orthanc and dcmqrscp; QUICK=1 takes under three minutes
+	@command -v storescp >/dev/null 2>&1 && PATH=$$PATH:/usr/sbin command -v Orthanc >/dev/null 2>&1 || \
+		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null 2>&1 && apt-get install -y -qq dcmtk orthanc; } || \
+		{ echo "error: the peers are missing: apt-get install dcmtk orthanc"; exit 2; }
+	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
 lock: ## resolve the lock files anew (needs uv): development, what the container runs, what builds its wheel
 	$(LOCK) pyproject.toml --group dev --all-extras -o requirements.lock

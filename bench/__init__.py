@@ -1,1 +1,11 @@
-"""The benchmark: ours beside its peers, on the same data, in one run."""
+"""``make bench``: the gateway beside Orthanc and DCMTK's dcmqrscp, on this machine, with the same data.
+
+- ``data``: the instances; ``archives``: the peers and ours, started on free ports, filled, stopped.
+- ``client``: the measuring SCU, the same for all: it sends bytes made before and looks only for the final response.
+- ``rows``: what is measured, with the target from the issue that set it; each checks that the work was really done.
+- ``limit``: the same bytes over a bare socket, the most any program could do here.
+- ``report``: medians, ``bench/out/latest.json`` and a table.
+
+All rounds are interleaved: each row measures every archive once a round, so that a noisy minute hits all alike. Peers
+run with TCP_NODELAY and, where they have it, the same maximum PDU; what differs is said in the row's name.
+"""

@@ -1,0 +1,185 @@
+"""The measuring SCU, the same for every archive and cheaper than all of them.
+
+Requests are bytes made beforehand; of an answer only its end is looked for while the clock runs. What came is counted
+afterwards.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.synchronize import Barrier
+from struct import unpack_from
+from time import perf_counter
+
+from bench.archives import AET, MAX_PDU, Archive
+from bench.data import EXPLICIT
+from gateway.dicom.attributes import Attributes
+from gateway.dimse import acse, pdu
+from gateway.dimse.command import Command, Field, decode
+from gateway.dimse.negotiation import AssociateRequest, propose
+from gateway.dimse.ports import StoreRequest
+
+STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+KEYS = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDescription",
+    "ReferringPhysicianName",
+)
+_NO_DATASET = b"\x00\x00\x00\x08\x02\x00\x00\x00\x01\x01"
+_TAIL = 256  # a final response's command set is shorter
+
+
+def query(**matching: str) -> bytes:
+    """A C-FIND request at study level with the twelve keys, whole, ready to be sent."""
+    values = {"QueryRetrieveLevel": "STUDY", **dict.fromkeys(KEYS, ""), **matching}
+    command = Command(Field.C_FIND, message_id=1, sop_class=STUDY_ROOT_FIND, priority=0, has_dataset=True)
+    return pdu.message(1, command.encode(), Attributes.of(values).encode(implicit=False), 16384)
+
+
+class Client:
+    """An association for queries."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._sock = socket.create_connection(("127.0.0.1", archive.port))
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        request = AssociateRequest(AET, archive.aet, propose([(STUDY_ROOT_FIND, EXPLICIT)]), MAX_PDU)
+        self._sock.sendall(acse.encode_request(request))
+        answer = self._sock.recv(65536)
+        assert answer[0] == pdu.ASSOCIATE_AC, f"{archive.name} does not accept"
+        self._buffer = memoryview(bytearray(1 << 24))
+        self._bytes = self._buffer.obj
+        self._length = 0
+
+    def send(self, request: bytes) -> None:
+        """Send a request without waiting."""
+        self._sock.sendall(request)
+        self._length = 0
+
+    def receive(self) -> None:
+        """Receive until the final response is there."""
+        assert isinstance(self._bytes, bytearray)
+        while True:
+            count = self._sock.recv_into(self._buffer[self._length :])
+            assert count, "connection closed in the middle of an answer"
+            start = max(0, self._length - _TAIL)
+            self._length += count
+            if self._bytes.find(_NO_DATASET, max(start, self._length - _TAIL), self._length) >= 0:
+                return
+
+    def find(self, request: bytes) -> None:
+        """Ask and receive all answers."""
+        self.send(request)
+        self.receive()
+
+    def answers(self) -> int:
+        """How many answers the last query had.
+
+        Raises:
+            AssertionError: it did not end with Success.
+        """
+        command, found = bytearray(), 0
+        data, pos = self._buffer[: self._length], 0
+        status = -1
+        while pos < len(data):
+            length = unpack_from(">L", data, pos + 2)[0]
+            for control, value in _values(data[pos + 6 : pos + 6 + length]):
+                if control & 1:
+                    command += value
+                if control == 3:
+                    status = decode(bytes(command)).status or 0
+                    command.clear()
+                found += control == 2
+            pos += 6 + length
+        assert status == 0, f"final status {status:04X}H"
+        return found
+
+    def release(self) -> None:
+        """Release and wait for the answer."""
+        self._sock.sendall(pdu.RELEASE_REQUEST)
+        assert self._sock.recv(64)[:1] == bytes([pdu.RELEASE_RP])
+        self._sock.close()
+
+
+def _values(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    pos = 0
+    while pos < len(data):
+        length = unpack_from(">L", data, pos)[0]
+        yield data[pos + 5], data[pos + 6 : pos + 4 + length]
+        pos += 4 + length
+
+
+@contextmanager
+def client(archive: Archive) -> Iterator[Client]:
+    """An open association, released at the end."""
+    opened = Client(archive)
+    yield opened
+    opened.release()
+
+
+def queries_per_second(archive: Archive, requests: Sequence[bytes], clients: int, each: int) -> float:
+    """Queries answered a second with ``clients`` associations at once, from two processes."""
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(3)
+    workers = [context.Process(target=_hammer, args=(archive, requests, clients // 2, each, barrier)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    barrier.wait(60)
+    began = perf_counter()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    return clients * each / (perf_counter() - began)
+
+
+def _hammer(archive: Archive, requests: Sequence[bytes], clients: int, each: int, barrier: Barrier) -> None:
+    opened = [Client(archive) for _ in range(clients)]
+    barrier.wait(60)
+    for turn in range(each):
+        for one in opened:
+            one.send(requests[turn % len(requests)])
+        for one in opened:
+            one.receive()
+    assert all(one.answers() == 1 for one in opened)
+    for one in opened:
+        one.release()
+
+
+class Sink:
+    """A Receiver that drops what it gets and counts it."""
+
+    def __init__(self) -> None:
+        self.instances = 0
+        self._fd = os.open(os.devnull, os.O_WRONLY)
+
+    @property
+    def fd(self) -> int:
+        """The bit bucket."""
+        return self._fd
+
+    def begin(self, request: StoreRequest) -> Sink:  # noqa: ARG002 - one place for all
+        """Take an instance."""
+        return self
+
+    def commit(self) -> int:
+        """Count it."""
+        self.instances += 1
+        return 0
+
+    def abort(self) -> None:
+        """Nothing was kept."""
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self._fd)
