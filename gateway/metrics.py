@@ -41,6 +41,8 @@ SUBOPERATIONS = _counter(
 DESTINATION_FAILURES = _counter(
     "destination_failures_total", "Associations to a move destination that failed or broke.", "peer", "kind"
 )
+PULLS = _counter("pulls_total", "Retrieves from the leading archive for callers, by how each ended.", "outcome")
+PULLED = _counter("pulled_instances_total", "Instances of the leading archive, by what became of them.", "outcome")
 
 COMMITMENT_REQUESTS = _counter("commitment_requests_total", "N-ACTION requests received, by outcome.", "outcome")
 COMMITMENT_INSTANCES = _counter("commitment_instances_total", "Instances decided for peers, by decision.", "decision")

@@ -94,6 +94,17 @@ class RequestTimeouts(Section):
     """For one PDU to be read or written whole."""
 
 
+class Send(Section):
+    """How instances are sent to a move destination."""
+
+    associations: Annotated[Count, Field(ge=1, le=4)] = 1
+    """Associations that one C-MOVE sends over, in parallel."""
+    max_associations: Count = 0
+    """Associations to it at once from all C-MOVEs of a worker; more wait. 0 is no limit."""
+    bytes_per_second: Size = 0
+    """Bandwidth that all C-MOVEs of a worker share, averaged over seconds. 0 is no limit."""
+
+
 class Peer(Section):
     """A remote application entity: one we call, one that calls us, or both."""
 
@@ -109,6 +120,7 @@ class Peer(Section):
     """Addresses or networks it may call from; empty: those its host name has."""
     destinations: tuple[str, ...] | None = None
     """Names of the peers it may have instances moved to; without this key all of them."""
+    send: Send = Send()
     timeouts: RequestTimeouts = RequestTimeouts()
 
 
@@ -187,6 +199,45 @@ class Query(Section):
     """Memory for finished answers that are handed out again as they are, by estimate."""
     empty_matches: bool = False
     """Whether an entity whose attribute is empty matches any key (PS3.4 C.2.2.2); most archives say no."""
+
+
+class Completeness(Enum):
+    """When the leading archive is asked whether it has more of a study than is here."""
+
+    OFF = "off"
+    COUNT = "count"
+    INSTANCES = "instances"
+
+
+class Via(Enum):
+    """How instances are fetched from the leading archive."""
+
+    AUTO = "auto"
+    GET = "get"
+    MOVE = "move"
+
+
+class Unexpected(Enum):
+    """What becomes of an instance from the leading archive that no retrieve asked for."""
+
+    STORE = "store"
+    REFUSE = "refuse"
+
+
+class Retrieve(Section):
+    """How C-MOVE and C-GET are served when the leading archive has what is not here."""
+
+    completeness: Completeness = Completeness.COUNT
+    """``off``: ask it only for what is wholly absent here; ``count``: also when it counts more instances of a series;
+    ``instances``: compare every instance."""
+    via: Via = Via.AUTO
+    """``get``: C-GET; ``move``: C-MOVE to our AE title, which it has to know; ``auto``: C-GET where it offers it."""
+    keep: bool = False
+    """Store what was pulled in the local archive."""
+    unexpected: Unexpected = Unexpected.STORE
+    """Instances that it sends and nobody asked for: store or refuse."""
+    spool: ConfigPath | None = None
+    """Folder for instances on their way through, on a local disk; without this key ``<root>.spool`` beside the root."""
 
 
 class Conflict(Enum):
@@ -279,6 +330,7 @@ class Config(Section):
     ] = ()
     """One leading archive or a list of them, the first that knows a study wins; none: this gateway is one itself."""
     query: Query = Query()
+    retrieve: Retrieve = Retrieve()
     archive: Archive
     coercion: Coercion = Coercion()
     http: Http = Http()

@@ -9,9 +9,8 @@ from gateway.coercion.draft import Context
 from gateway.coercion.engine import plan
 from gateway.coercion.rules import BUILT_IN, RuleSet, Where
 from gateway.dicom.attributes import Attributes
-from gateway.dicom.caller import Caller
 from gateway.query.ports import QuerySource, Request
-from gateway.retrieve.ports import Coerce
+from gateway.retrieve.ports import Coerce, Recipient
 
 Rules = Callable[[], RuleSet]
 """The rules in force now. Each operation takes them once, so that an edit does not change it half-way."""
@@ -52,7 +51,7 @@ class SentCoercion:
     rules: Rules
     aet: str
 
-    def for_study(self, leading: Attributes | None, caller: Caller, destination: str) -> Coerce:
-        """Decide once what the rules make of a study that goes to ``destination``."""
-        context = Context(sending=self.aet, receiving=destination, host=caller.address, leading=leading)
+    def for_study(self, leading: Attributes | None, recipient: Recipient) -> Coerce:
+        """Decide once what the rules make of a study that goes to a recipient."""
+        context = Context(sending=self.aet, receiving=recipient.aet, host=recipient.host, leading=leading)
         return plan(self.rules(), Where.SENT, context).apply_to_instance

@@ -7,11 +7,12 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from gateway.config import Config
 from gateway.config.models import Peer as PeerSection
-from gateway.config.models import Permission
+from gateway.config.models import Permission, Send
 from gateway.dimse.policy import KnownCaller
 from gateway.dimse.ports import Peer, Timeouts, Verb
 from gateway.logs import get_logger
 from gateway.retrieve.destinations import Destination, Destinations
+from gateway.retrieve.limits import Limits as SendLimits
 
 _log = get_logger("daemon")
 _NOBODY = (IPv4Network("255.255.255.255"),)
@@ -62,4 +63,8 @@ def destinations(config: Config, peers: dict[str, Peer]) -> Destinations:
         for name, section in config.peers.items()
         if section.destinations is not None
     }
-    return Destinations([Destination(peer) for peer in peers.values()], permitted)
+    return Destinations([_destination(peer, config.peers[name].send) for name, peer in peers.items()], permitted)
+
+
+def _destination(peer: Peer, send: Send) -> Destination:
+    return Destination(peer, send.associations, SendLimits(send.max_associations, send.bytes_per_second))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from gateway.dimse.ports import Originator, Peer
-from gateway.errors import UpstreamError
+from gateway.dimse.ports import Originator
+from gateway.errors import UpstreamError, UpstreamKind
 from gateway.logs import get_logger
 from gateway.metrics import DESTINATION_FAILURES
 from gateway.retrieve.contexts import proposals
 from gateway.retrieve.delivery import Parcel, deliver
+from gateway.retrieve.destinations import Destination
 from gateway.retrieve.ports import Connect, Pair, StoreAssociation
 
 _log = get_logger("retrieve")
@@ -24,13 +25,21 @@ class Courier:
 
     Args:
         contexts: the proposals for each association, as planned.
+        stopped: whether nobody wants anything sent any more; looked at while a limit makes the courier wait.
     """
 
     def __init__(
-        self, connect: Connect, peer: Peer, originator: Originator | None, contexts: Sequence[Sequence[Pair]]
+        self,
+        connect: Connect,
+        destination: Destination,
+        originator: Originator | None,
+        contexts: Sequence[Sequence[Pair]],
+        stopped: Callable[[], bool],
     ) -> None:
         self._connect = connect
-        self._peer = peer
+        self._peer = destination.peer
+        self._limits = destination.limits
+        self._stopped = stopped
         self._originator = originator
         self._contexts = {pair: tuple(proposed) for proposed in contexts for pair in proposed}
         self._proposed: tuple[Pair, ...] = ()
@@ -44,6 +53,7 @@ class Courier:
         Raises:
             UpstreamError: the destination cannot be reached, or its association broke for the second time.
         """
+        self._limits.pay(parcel.instance.size, self._stopped)
         while True:
             try:
                 association = self._cover(parcel.pair)
@@ -53,7 +63,8 @@ class Courier:
                 _log.warning(
                     "destination failed", peer=self._peer.name, kind=problem.kind.value, reason=problem.message
                 )
-                established, self._association = self._association is not None, None
+                established = self._association is not None
+                self._forget()
                 if not established or not self._reconnects or self._aborted:
                     raise
                 self._reconnects -= 1
@@ -64,14 +75,25 @@ class Courier:
             return self._association
         self.close()
         self._proposed = self._contexts.get(pair) or tuple(proposals([pair])[0])
-        self._association = self._connect(self._peer, self._proposed)
+        if not self._limits.acquire(self._stopped):
+            raise UpstreamError(f"{self._peer.name}: cancelled before its turn came", UpstreamKind.ABORTED)
+        try:
+            self._association = self._connect(self._peer, self._proposed)
+        except BaseException:
+            self._limits.release()
+            raise
         return self._association
 
     def close(self) -> None:
         """Release the association."""
-        association, self._association = self._association, None
-        if association is not None:
-            association.release()
+        if self._association is not None:
+            self._association.release()
+            self._forget()
+
+    def _forget(self) -> None:
+        if self._association is not None:
+            self._association = None
+            self._limits.release()
 
     def abort(self) -> None:
         """End the association under a courier that waits on it in another thread; it does not reconnect."""

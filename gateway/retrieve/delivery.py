@@ -7,19 +7,26 @@ from dataclasses import dataclass
 from gateway.dicom.instance import StoredInstance
 from gateway.dicom.status import Kind, Status, kind
 from gateway.dimse.ports import Originator, StoreChannel
-from gateway.errors import GatewayError, UpstreamError
+from gateway.errors import GatewayError, Refused, UpstreamError
 from gateway.logs import get_logger
+from gateway.metrics import PULLED
 from gateway.retrieve.ports import Coerce, Pair
+from gateway.retrieve.transcode import target_for, transcode
 
 _log = get_logger("retrieve")
 
 
 @dataclass(frozen=True)
 class Parcel:
-    """An instance to send and what is to be done to it on the way."""
+    """An instance to send and what is to be done to it on the way.
+
+    Attributes:
+        pulled: whether it came from the leading archive for this retrieve.
+    """
 
     instance: StoredInstance
     coerce: Coerce
+    pulled: bool = False
 
     @property
     def pair(self) -> Pair:
@@ -30,21 +37,38 @@ class Parcel:
 def deliver(parcel: Parcel, channel: StoreChannel, originator: Originator | None = None) -> int:
     """Send one instance; whatever is wrong with it alone becomes its status and a line in the log.
 
+    When its transfer syntax was refused, it is sent in another one if that can be done without loss.
+
     Raises:
         UpstreamError: the association broke.
     """
-    instance = parcel.instance
     try:
-        outgoing = parcel.coerce(instance)
-        if channel.accepts(outgoing.sop_class_uid, outgoing.transfer_syntax_uid):
-            status = channel.store(outgoing, originator)
-        else:
-            status = Status.SOP_CLASS_NOT_SUPPORTED
+        status = _store(parcel, channel, originator)
     except UpstreamError:
         raise
     except GatewayError as problem:
-        _log.warning("instance not sent", sop_instance_uid=instance.sop_instance_uid, reason=problem.message)
+        _report(parcel, problem.status, problem.message)
         return problem.status
     if kind(status) is not Kind.SUCCESS:
-        _log.warning("instance not taken", sop_instance_uid=instance.sop_instance_uid, status=f"{status:04X}H")
+        _report(parcel, status, "the destination's response")
+    elif parcel.pulled:
+        PULLED.labels("forwarded").inc()
     return status
+
+
+def _store(parcel: Parcel, channel: StoreChannel, originator: Originator | None) -> int:
+    outgoing = parcel.coerce(parcel.instance)
+    if not channel.accepts(outgoing.sop_class_uid, outgoing.transfer_syntax_uid):
+        target = target_for(outgoing, channel)
+        if target is None:
+            raise Refused("no accepted presentation context", Status.SOP_CLASS_NOT_SUPPORTED)
+        outgoing = transcode(outgoing, target)
+    return channel.store(outgoing, originator)
+
+
+def _report(parcel: Parcel, status: int, reason: str) -> None:
+    """An instance that was fetched and then not passed on is an error: nobody else will notice it."""
+    if parcel.pulled and kind(status) is Kind.FAILURE:
+        PULLED.labels("not_forwarded").inc()
+    log = _log.error if parcel.pulled else _log.warning
+    log("instance not sent", instance=parcel.instance.sop_instance_uid, status=f"{status:04X}H", reason=reason)

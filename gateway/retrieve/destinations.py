@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.dicom.caller import Caller
 from gateway.dicom.status import Status
 from gateway.dimse.ports import Peer
 from gateway.errors import Refused
+from gateway.retrieve.limits import Limits
 
 
 @dataclass(frozen=True)
@@ -17,10 +18,12 @@ class Destination:
 
     Attributes:
         associations: how many associations one retrieve sends over, in parallel.
+        limits: what all retrieves to it share.
     """
 
     peer: Peer
     associations: int = 1
+    limits: Limits = field(default_factory=Limits)
 
 
 class Destinations:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from time import monotonic
 
 from gateway.dicom.caller import Caller
@@ -13,8 +14,10 @@ from gateway.dimse.ports import Cancelled as IsCancelled
 from gateway.dimse.ports import StoreChannel
 from gateway.errors import Cancelled
 from gateway.retrieve.delivery import deliver
-from gateway.retrieve.move import Planner, parcels_of
-from gateway.retrieve.ports import Coercion
+from gateway.retrieve.plan import Planner
+from gateway.retrieve.ports import Coercion, Recipient
+from gateway.retrieve.pull import PullThrough
+from gateway.retrieve.supply import Supply
 from gateway.retrieve.tally import Tally
 
 
@@ -23,12 +26,14 @@ class GetService:
     """The :class:`~gateway.dimse.ports.GetHandler`.
 
     Attributes:
+        pull: for what only the leading archive has; a plan has no such instances when its planner has no survey.
         interval: seconds between pending responses.
     """
 
     plan: Planner
     coercion: Coercion
-    interval: float = 1.0
+    pull: PullThrough | None = None
+    interval: float = 0.5
     clock: Callable[[], float] = monotonic
 
     def __call__(
@@ -37,18 +42,21 @@ class GetService:
         """Send, and yield the counters; the last ones are final.
 
         Raises:
-            UpstreamError: the requestor's association broke, or nobody could tell what is to be sent.
+            Refused: nobody could tell what is to be sent.
+            UpstreamError: the requestor's association broke.
             Cancelled: after the final counters, when the requestor cancelled.
         """
-        plan = self.plan(retrieve, caller)
-        tally = Tally(plan.total, "get")
+        plan = self.plan(retrieve, caller, cancelled)
+        tally = Tally(plan.sop_instance_uids, "get")
         said = self.clock()
-        for parcel in parcels_of(plan, self.coercion, caller, caller.aet):
-            if cancelled():
-                yield tally.snapshot()
-                raise Cancelled("the requestor cancelled")
-            tally.count(parcel.instance.sop_instance_uid, deliver(parcel, channel))
-            if self.clock() - said >= self.interval:
-                said = self.clock()
-                yield tally.snapshot()
+        with Supply(plan, self.pull, self.coercion, Recipient(caller.aet, caller.address)) as supply:
+            for parcel in chain(supply.local, supply.arriving(tally)):
+                if cancelled():
+                    yield tally.snapshot()
+                    raise Cancelled("cancelled by the requestor")
+                if parcel:
+                    tally.count(parcel.instance.sop_instance_uid, deliver(parcel, channel))
+                if self.clock() - said >= self.interval:
+                    said = self.clock()
+                    yield tally.snapshot()
         yield tally.snapshot()

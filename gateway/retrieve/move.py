@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gateway.dicom.caller import Caller
@@ -13,13 +13,13 @@ from gateway.retrieve.backlog import Backlog
 from gateway.retrieve.contexts import proposals
 from gateway.retrieve.courier import Courier
 from gateway.retrieve.delivery import Parcel
-from gateway.retrieve.destinations import Destinations
-from gateway.retrieve.plan import Plan
-from gateway.retrieve.ports import Coercion, Connect, Pair
+from gateway.retrieve.destinations import Destination, Destinations
+from gateway.retrieve.plan import Plan, Planner
+from gateway.retrieve.ports import Coercion, Connect, Pair, Recipient
+from gateway.retrieve.pull import PullThrough
 from gateway.retrieve.shipment import Shipment
+from gateway.retrieve.supply import Supply
 from gateway.retrieve.tally import Tally
-
-Planner = Callable[[Retrieve, Caller], Plan]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class MoveService:
     """The :class:`~gateway.dimse.ports.MoveHandler`.
 
     Attributes:
+        pull: for what only the leading archive has; a plan has no such instances when its planner has no survey.
         interval: seconds between pending responses.
     """
 
@@ -34,7 +35,8 @@ class MoveService:
     destinations: Destinations
     coercion: Coercion
     connect: Connect
-    interval: float = 1.0
+    pull: PullThrough | None = None
+    interval: float = 0.5
 
     def __call__(
         self, retrieve: Retrieve, destination: str, caller: Caller, originator: Originator, cancelled: Cancelled
@@ -42,34 +44,34 @@ class MoveService:
         """Send, and yield the counters; the last ones are final.
 
         Raises:
-            Refused: the destination is unknown, or not for this caller.
-            UpstreamError: nobody could tell what is to be sent.
+            Refused: the destination is unknown, or not for this caller; or nobody could tell what is to be sent.
             Cancelled: after the final counters, when the requestor cancelled.
         """
         target = self.destinations.find(destination, caller)
-        plan = self.plan(retrieve, caller)
-        tally = Tally(plan.total, "move")
+        plan = self.plan(retrieve, caller, cancelled)
+        tally = Tally(plan.sop_instance_uids, "move")
         yield tally.snapshot()
         if not plan.total:
             return
-        parcels = parcels_of(plan, self.coercion, caller, target.peer.aet)
-        contexts = proposals(parcel.pair for parcel in parcels)
-        backlog = Backlog(in_order_of(contexts, parcels))
-        backlog.close()
-        couriers = [
-            Courier(self.connect, target.peer, originator, contexts)
+        recipient = Recipient(target.peer.aet, target.peer.host)
+        with Supply(plan, self.pull, self.coercion, recipient) as supply:
+            contexts = proposals(parcel.pair for parcel in supply.local)
+            backlog = Backlog(in_order_of(contexts, supply.local))
+            couriers = self._couriers(target, plan, originator, contexts, backlog)
+            yield from Shipment(supply, backlog, couriers, tally, cancelled, interval=self.interval).run()
+
+    def _couriers(
+        self,
+        target: Destination,
+        plan: Plan,
+        originator: Originator,
+        contexts: Sequence[Sequence[Pair]],
+        backlog: Backlog,
+    ) -> list[Courier]:
+        return [
+            Courier(self.connect, target, originator, contexts, lambda: backlog.stopped)
             for _ in range(min(target.associations, plan.total))
         ]
-        yield from Shipment(backlog, couriers, tally, cancelled, interval=self.interval).run()
-
-
-def parcels_of(plan: Plan, coercion: Coercion, caller: Caller, destination: str) -> list[Parcel]:
-    """What a plan sends, with the rules decided once for each study."""
-    parcels: list[Parcel] = []
-    for study in plan.studies:
-        coerce = coercion.for_study(study.leading, caller, destination)
-        parcels += (Parcel(one, coerce) for one in study.local)
-    return parcels
 
 
 def in_order_of(contexts: Sequence[Sequence[Pair]], parcels: list[Parcel]) -> list[Parcel]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.dicom.attributes import Attributes
@@ -44,11 +45,23 @@ Raises:
 """
 
 
+@dataclass(frozen=True)
+class Recipient:
+    """Who is to get the instances: a move destination, or the requestor of a C-GET.
+
+    Attributes:
+        host: its network address, or its name as configured.
+    """
+
+    aet: str
+    host: str
+
+
 class Coercion(Protocol):
     """The rules for what is sent."""
 
-    def for_study(self, leading: Attributes | None, caller: Caller, destination: str) -> Coerce:
-        """Decide once what the rules make of a study that goes to ``destination`` (an AE title)."""
+    def for_study(self, leading: Attributes | None, recipient: Recipient) -> Coerce:
+        """Decide once what the rules make of a study."""
 
 
 class StoreAssociation(StoreChannel, Protocol):

@@ -1,16 +1,15 @@
 """Carry out a C-MOVE: couriers send, the serving thread watches.
 
 The thread that serves the request owns the requestor's association: it sends the pending responses, at least one an
-interval also while a courier is busy with one large instance or waits for a slow destination. Couriers have to
-look for C-CANCEL on that association before each instance. A lock lets one thread at a time near it: a courier holds
-it while it looks, the serving thread while it hands a counter out to be sent.
+interval also while a courier is busy with one large instance, waits for a slow destination, or nothing has come from
+the leading archive yet. Couriers have to look for C-CANCEL on that association before each instance. A lock lets one
+thread at a time near it: a courier holds it while it looks, the serving thread while it hands counters out to be sent.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from time import monotonic
 
 from gateway.dicom.counter import SubOperations
 from gateway.dicom.status import Status
@@ -19,11 +18,12 @@ from gateway.errors import Cancelled, UpstreamError
 from gateway.logs import get_logger
 from gateway.retrieve.backlog import Backlog
 from gateway.retrieve.courier import Courier
+from gateway.retrieve.supply import Supply
 from gateway.retrieve.tally import Tally
 
 _log = get_logger("retrieve")
-_CANCEL_GRACE = 2.0
-"""Seconds that an instance on its way gets to be finished after C-CANCEL, before its association is aborted."""
+_GRACE_SECONDS = 2.0
+"""How long an instance on its way may take to be finished after C-CANCEL, before its association is aborted."""
 
 
 class Shipment:
@@ -36,22 +36,23 @@ class Shipment:
 
     def __init__(
         self,
+        supply: Supply,
         backlog: Backlog,
         couriers: Sequence[Courier],
         tally: Tally,
         cancelled: IsCancelled,
         *,
         interval: float,
-        clock: Callable[[], float] = monotonic,
     ) -> None:
+        self._supply = supply
         self._backlog = backlog
         self._couriers = couriers
         self._tally = tally
         self._cancelled = cancelled
         self._interval = interval
-        self._clock = clock
         self._gate = threading.Lock()
-        self._running = len(couriers)
+        self._lock = threading.Lock()
+        self._carrying = len(couriers)
         self._finished = threading.Event()
         self._was_cancelled = False
 
@@ -61,25 +62,26 @@ class Shipment:
         Raises:
             Cancelled: after the final counters, when the requestor cancelled.
         """
-        threads = [
-            threading.Thread(target=self._carry, args=(courier,), name="courier", daemon=True)
-            for courier in self._couriers
-        ]
+        threads = [threading.Thread(target=self._carry, args=(one,), name="courier") for one in self._couriers]
+        if self._supply.is_local:
+            self._backlog.close()
+        else:
+            threads.append(threading.Thread(target=self._feed, name="feeder"))
         for thread in threads:
+            thread.daemon = True
             thread.start()
         try:
             yield from self._watch()
         finally:
             self._backlog.stop()
-            self._await_end()
+            self._await_couriers()
             for thread in threads:
                 thread.join()
-        if not self._was_cancelled:
-            left = [parcel.instance.sop_instance_uid for parcel in self._backlog.rest()]
-            self._tally.count_all(left, Status.OUT_OF_RESOURCES)
+        if not self._was_cancelled and (failed := self._tally.fail_rest(Status.OUT_OF_RESOURCES)):
+            _log.error("instances not sent", count=failed)
         yield self._tally.snapshot()
         if self._was_cancelled:
-            raise Cancelled("the requestor cancelled")
+            raise Cancelled("cancelled by the requestor")
 
     def _watch(self) -> Iterator[SubOperations]:
         """Hand out counters until the couriers have ended; a retrieve that is over sooner hands out none here."""
@@ -95,26 +97,29 @@ class Shipment:
             self._was_cancelled = True
             self._backlog.stop()
 
-    def _await_end(self) -> None:
-        if not self._finished.wait(_CANCEL_GRACE):
+    def _await_couriers(self) -> None:
+        if not self._finished.wait(_GRACE_SECONDS):
             for courier in self._couriers:
                 courier.abort()
             self._finished.wait()
 
-    def _carry(self, courier: Courier) -> None:
-        """A courier's thread."""
+    def _thread(self, work: Callable[[], None]) -> None:
+        """A thread's root."""
         try:
-            self._carry_all(courier)
+            work()
         except UpstreamError as problem:
             _log.error("destination given up", reason=problem.message, kind=problem.kind.value)
         except Exception:  # noqa: BLE001 - a thread's root: logged; what is left is counted as failed by run()
-            _log.exception("courier failed")
-        finally:
-            courier.close()
-            with self._gate:
-                self._running -= 1
-                if not self._running:
-                    self._finished.set()
+            _log.exception("sub-operations ended early")
+
+    def _carry(self, courier: Courier) -> None:
+        self._thread(lambda: self._carry_all(courier))
+        courier.close()
+        with self._lock:
+            self._carrying -= 1
+            if not self._carrying:
+                self._backlog.stop()  # a feeder has nobody to feed any more
+                self._finished.set()
 
     def _carry_all(self, courier: Courier) -> None:
         while parcel := self._backlog.take():
@@ -125,3 +130,14 @@ class Shipment:
                 self._tally.count(parcel.instance.sop_instance_uid, status)
             with self._gate:
                 self._look_for_cancel()
+
+    def _feed(self) -> None:
+        self._thread(self._feed_all)
+        self._backlog.close()
+
+    def _feed_all(self) -> None:
+        for parcel in self._supply.arriving(self._tally):
+            if self._backlog.stopped:
+                return
+            if parcel:
+                self._backlog.put(parcel)

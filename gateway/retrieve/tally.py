@@ -12,24 +12,34 @@ from gateway.metrics import SUBOPERATIONS
 
 
 class Tally:
-    """Counts sub-operations; every method may be called from any thread."""
+    """Counts sub-operations; every method may be called from any thread.
 
-    def __init__(self, total: int, service: str) -> None:
-        self._counters = SubOperations(total)
+    Args:
+        sop_instance_uids: what is to be sent, each instance once.
+    """
+
+    def __init__(self, sop_instance_uids: Iterable[str], service: str) -> None:
+        self._outstanding = dict.fromkeys(sop_instance_uids)
+        self._counters = SubOperations(len(self._outstanding))
         self._service = service
         self._lock = threading.Lock()
 
     def count(self, sop_instance_uid: str, status: int) -> None:
         """Count one sub-operation by the status it ended with."""
         with self._lock:
+            del self._outstanding[sop_instance_uid]
             self._counters.count(sop_instance_uid, status)
         outcome = kind(status)
-        SUBOPERATIONS.labels(self._service, outcome.value if outcome is not Kind.PENDING else "failure").inc()
+        known = outcome in {Kind.SUCCESS, Kind.WARNING}
+        SUBOPERATIONS.labels(self._service, outcome.value if known else Kind.FAILURE.value).inc()
 
-    def count_all(self, sop_instance_uids: Iterable[str], status: int) -> None:
-        """Count sub-operations that ended alike."""
-        for uid in sop_instance_uids:
+    def fail_rest(self, status: int) -> int:
+        """Count everything that has not ended yet as failed, and say how much that was."""
+        with self._lock:
+            rest = list(self._outstanding)
+        for uid in rest:
             self.count(uid, status)
+        return len(rest)
 
     def snapshot(self) -> SubOperations:
         """The counters as they are now; a copy that does not change."""

@@ -5,7 +5,8 @@ from gateway.dicom.caller import Caller
 from gateway.dicom.identifier import Retrieve
 from gateway.dicom.instance import StoredInstance
 from gateway.dicom.models import Level, Model
-from gateway.retrieve.plan import build, plan_retrieve
+from gateway.query.ports import never
+from gateway.retrieve.plan import Plan, Planner, build
 
 JONES = Attributes.of({"PatientName": "Jones^Mary"})
 
@@ -49,15 +50,16 @@ def test_what_the_request_does_not_name_is_left_out() -> None:
     assert plan.sop_instance_uids == ["1.1.1.1"]
 
 
-def test_a_study_with_nothing_to_send_is_not_in_the_plan() -> None:
-    uids: dict[Level, tuple[str, ...]] = {Level.STUDY: ("1.1",), Level.SERIES: ("1.1.1",), Level.IMAGE: ("9.9",)}
-    assert build(Retrieve(Model.STUDY_ROOT, Level.IMAGE, uids), {"1.1": None}, FILES).studies == ()
-
-
 def test_a_corrected_patient_id_finds_the_study_and_the_old_one_does_not() -> None:
-    def plan_for(patient_id: str) -> list[str]:
+    def plan_for(patient_id: str) -> Plan:
         retrieve = Retrieve(Model.PATIENT_ROOT, Level.PATIENT, {Level.PATIENT: (patient_id,)})
-        return plan_retrieve(retrieve, Caller("VIEWER"), OneView(), Files()).sop_instance_uids
+        return Planner(OneView(), Files())(retrieve, Caller("VIEWER"), never)
 
-    assert plan_for("NEW") == ["1.1.1.1", "1.1.2.1"]
-    assert plan_for("OLD") == []
+    assert plan_for("NEW").sop_instance_uids == ["1.1.1.1", "1.1.2.1"]
+    assert plan_for("OLD") == Plan(())
+
+
+def test_a_plan_prints_counts_and_no_patient() -> None:
+    retrieve = Retrieve(Model.PATIENT_ROOT, Level.PATIENT, {Level.PATIENT: ("NEW",)})
+    plan = Planner(OneView(), Files())(retrieve, Caller("VIEWER"), never)
+    assert str(plan) == "1.1: 2 here, 0 to be pulled, attributes of the leading archive"

@@ -1,0 +1,99 @@
+"""Pull-through from real archives: what only they have reaches the viewer, coerced, as it arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from gateway.dicom.attributes import Attributes
+from gateway.dicom.status import Status
+from gateway.dimse.requestor import RetrieveProgress
+from gateway.retrieve.destinations import Destination
+from gateway.retrieve.survey import Completeness
+from gateway.retrieve.upstream import Via
+from tests.retrieve.world import MOVE, Asked, Destined, Settings, World, destination, gateway, peer
+from tests.support import peers, scu
+from tests.support.dicomfiles import instance, study, uid, write
+from tests.support.peers import RunningPeer
+from tests.support.ports import free_port
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.peers("dcmtk", "orthanc")
+
+REMOTE = [
+    *study("remote", 4, "CT", PatientName="Corrected^Name", PatientID="NEW"),
+    instance("remote", "2", 1, "MR", PatientName="Corrected^Name", PatientID="NEW"),
+    instance("remote", "3", 1, "SR", PatientName="Corrected^Name", PatientID="NEW"),
+]
+
+
+@contextmanager
+def upstream(kind: str, folder: Path, our_port: int) -> Iterator[RunningPeer]:
+    start = peers.dcmqrscp if kind == "dcmqrscp" else peers.orthanc
+    with start(folder / "leading", peers={"GATEWAY": our_port}) as leading:
+        leading.store(write(folder / "made", REMOTE))
+        yield leading
+
+
+def identifier(name: str = "remote") -> Attributes:
+    return Attributes.of({"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": uid(name)})
+
+
+def move(world: World, asked: Attributes | None = None) -> RetrieveProgress:
+    with world.association(MOVE) as association:
+        return list(association.move(MOVE, asked or identifier(), "VIEWER"))[-1]
+
+
+@pytest.mark.parametrize("kind", ["dcmqrscp", "orthanc"])
+@pytest.mark.parametrize("via", [Via.AUTO, Via.MOVE])
+def test_a_study_only_the_leading_archive_has_is_sent_on(tmp_path: Path, kind: str, via: Via) -> None:
+    port = free_port()
+    receiver = Destined(tmp_path / "out")
+    with (
+        upstream(kind, tmp_path, port) as archive,
+        destination(receiver) as viewer,
+        gateway(
+            tmp_path,
+            study("local", 1),
+            [Destination(viewer)],
+            Asked(peer("leading", archive.port, archive.aet)),
+            Settings(via=via),
+            port,
+        ) as world,
+    ):
+        last = move(world)
+        assert (last.status, last.completed, last.failed) == (Status.SUCCESS, 6, 0), archive.text[-3000:]
+        arrived = receiver.instances()
+        assert arrived.keys() == {one.SOPInstanceUID for one in REMOTE}
+        for one in REMOTE:
+            assert arrived[one.SOPInstanceUID].get("PixelData") == one.get("PixelData")
+        wait_until(lambda: not list(world.spool.glob("[!.]*")), "the spool is empty again")
+        assert world.archive.instances(study_uids=[uid("remote")]) == []
+
+
+@pytest.mark.parametrize("kind", ["dcmqrscp", "orthanc"])
+def test_what_is_missing_of_a_study_is_pulled_for_a_get_and_kept(tmp_path: Path, kind: str) -> None:
+    local = [instance("remote", "1", number, "CT", PatientName="Old^Name", PatientID="OLD") for number in (1, 2)]
+    settings = Settings(keep=True, completeness=Completeness.INSTANCES)
+    with (
+        upstream(kind, tmp_path, free_port()) as archive,
+        gateway(tmp_path, local, (), Asked(peer("leading", archive.port, archive.aet)), settings) as world,
+    ):
+        outcome = scu.get(
+            world.port,
+            "STUDY",
+            {"StudyInstanceUID": uid("remote")},
+            tmp_path / "got",
+            aet="VIEWER",
+            aec="GATEWAY",
+        )
+        assert outcome.returncode == 0, outcome.text[-3000:]
+        got = [dcmread(file) for file in (tmp_path / "got").iterdir()]
+        assert {one.SOPInstanceUID for one in got} == {one.SOPInstanceUID for one in REMOTE}
+        assert {str(one.PatientName) for one in got} == {"Corrected^Name"}
+        kept = world.archive.instances(study_uids=[uid("remote")])
+        assert {one.sop_instance_uid for one in kept} == {one.SOPInstanceUID for one in REMOTE}
