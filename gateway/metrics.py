@@ -74,3 +74,13 @@ LEADING_SECONDS = _seconds("leading_request_duration_seconds", "From request to 
 LEADING_CIRCUIT = _gauge("leading_circuit_state", "Circuit breaker: 0 closed, 1 half open, 2 open.", "archive")
 QUERY_MEMO = _counter("query_memo_total", "Queries answered from the memo of finished answers, or not.", "outcome")
 QUERY_LIMITED = _counter("query_limited_total", "Queries ended by query.max_answers.")
+
+RULES_RELOADS = _counter("coercion_rules_reloads_total", "Times the rule file was read again, by outcome.", "outcome")
+RULES_GOOD = _gauge("coercion_rules_last_reload_successful", "Whether the rule file was good when last read.")
+RULES_TIME = _gauge("coercion_rules_loaded_timestamp_seconds", "When the rules in force were read.")
+RULES_FAILURES = _counter(
+    "coercion_failures_total",
+    "Data sets a rule could not be applied to, by rule and what came of it.",
+    "rule",
+    "outcome",
+)

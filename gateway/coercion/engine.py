@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from gateway import metrics
 from gateway.coercion.changes import Changes
 from gateway.coercion.conditions import reads_of
 from gateway.coercion.convert import PIXELS
@@ -153,6 +154,7 @@ def run(rules: tuple[Rule, ...], draft: Draft) -> tuple[Rule, ...]:
             for action in rule.then:
                 action.apply(draft)
         except ValueError as error:
+            metrics.RULES_FAILURES.labels(rule.name, rule.on_failure.value).inc()
             if rule.on_failure is not OnFailure.PASS:
                 quarantine = rule.on_failure is OnFailure.QUARANTINE
                 raise CoercionFailed(rule.name, str(error), quarantine=quarantine) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path as FilePath
 
 from gateway.coercion.actions import Table
@@ -35,13 +36,13 @@ def _csv_rows(folder: FilePath, place: Place, key: str, value: str) -> tuple[tup
     path = folder / place.text()
     rows: dict[str, str] = {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            for column in (key, value):
-                if column not in (reader.fieldnames or ()):
-                    raise place.broken(f"{path.name} has no column {column!r}", ", ".join(reader.fieldnames or ()))
-            for row in reader:
-                _add_row(rows, row[key], row[value], place, f"line {reader.line_num} of {path.name}")
+        data = place.problems.also[str(path)] = path.read_bytes()
+        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+        for column in (key, value):
+            if column not in (reader.fieldnames or ()):
+                raise place.broken(f"{path.name} has no column {column!r}", ", ".join(reader.fieldnames or ()))
+        for row in reader:
+            _add_row(rows, row[key], row[value], place, f"line {reader.line_num} of {path.name}")
     except OSError as error:
         raise place.broken(f"{path} cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:

@@ -47,13 +47,15 @@ def parse_rules(text: str, file: str = "rules", folder: FilePath = FilePath()) -
         ConfigError: everything that is wrong with it, one line each.
     """
     root = compose(text, file)
-    version = hashlib.sha256(text.encode()).hexdigest()[:12]
+    digest = hashlib.sha256(text.encode())
     if root is None:
-        return RuleSet.of((), version)
+        return RuleSet.of((), digest.hexdigest()[:12], files=(file,))
     rules, recorded = _file(root, folder)
-    if root.problems.lines:
+    if root.problems.found:
         raise ConfigError(root.problems.lines)
-    return RuleSet.of(rules, version, recorded)
+    for data in root.problems.also.values():
+        digest.update(data)
+    return RuleSet.of(rules, digest.hexdigest()[:12], recorded, (file, *root.problems.also))
 
 
 def _file(root: Place, folder: FilePath) -> tuple[tuple[Rule, ...], frozenset[Where]]:

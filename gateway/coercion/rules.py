@@ -74,11 +74,13 @@ class RuleSet:
     Attributes:
         recorded: where Original Attributes Sequence says what was changed; always in received instances.
         version: changes with the content, so that a log line can say which rules an operation ran under.
+        files: what was read, tables included; not part of what the rules are.
     """
 
     rules: tuple[Rule, ...] = (BUILT_IN,)
     version: str = "built-in"
     recorded: frozenset[Where] = frozenset({Where.RECEIVED})
+    files: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
     def default(cls) -> RuleSet:
@@ -86,11 +88,19 @@ class RuleSet:
         return cls()
 
     @classmethod
-    def of(cls, rules: tuple[Rule, ...], version: str, recorded: frozenset[Where] = frozenset()) -> RuleSet:
+    def of(
+        cls,
+        rules: tuple[Rule, ...],
+        version: str,
+        recorded: frozenset[Where] = frozenset(),
+        files: tuple[str, ...] = (),
+    ) -> RuleSet:
         """The rules of a file and, unless one of them has its name, the built-in one."""
         replaced = any(rule.name == BUILT_IN.name for rule in rules)
         everything = rules if replaced else (BUILT_IN, *rules)
-        return cls(tuple(sorted(everything, key=lambda rule: -rule.priority)), version, recorded | {Where.RECEIVED})
+        return cls(
+            tuple(sorted(everything, key=lambda rule: -rule.priority)), version, recorded | {Where.RECEIVED}, files
+        )
 
     def at(self, where: Where) -> tuple[Rule, ...]:
         """The enabled rules for one kind of data set, in order."""

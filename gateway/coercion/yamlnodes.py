@@ -24,9 +24,14 @@ class Broken(Exception):
 
 @dataclass
 class Problems:
-    """The problems of one file."""
+    """The problems of one file.
+
+    Attributes:
+        also: other files that were read for it, with their bytes.
+    """
 
     file: str
+    also: dict[str, bytes] = field(default_factory=dict)
     found: list[tuple[int, int, str]] = field(default_factory=list)
 
     @property
