@@ -18,11 +18,11 @@ from typing import NoReturn
 import typer
 
 from gateway import __version__
-from gateway.cli import archive, check_config, demo, health, rules, serve
+from gateway.cli import archive, check_config, demo, echo, find, health, rules, serve, store
 from gateway.cli.common import INTERRUPTED, OPERATION_FAILED, report
 from gateway.errors import GatewayError
 
-VERBS = (serve, demo, check_config, rules, health, archive)
+VERBS = (serve, demo, check_config, rules, health, archive, echo, find, store)
 """In the order ``--help`` lists them."""
 
 app = typer.Typer(

@@ -101,7 +101,7 @@ def explain_rules(
 
 
 @app.command("dry-run")
-def dry_run(  # noqa: PLR0917  # typer turns each into an option
+def dry_run(  # typer turns each into an option
     path: Annotated[Path, typer.Argument(metavar="FILE|FOLDER")],
     sending: SendingOption = "",
     receiving: ReceivingOption = "",

@@ -15,7 +15,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Self
+from typing import Protocol, Self
 
 from gateway import metrics
 from gateway.dimse import acse
@@ -28,6 +28,8 @@ from gateway.dimse.sopclasses import Offering
 from gateway.logs import get_logger
 
 _BACKLOG = 512
+_YIELD_SECONDS = 0.001
+"""How long a process that is ahead of another leaves a new connection to it."""
 _log = get_logger("dimse")
 
 
@@ -36,9 +38,9 @@ class Limits:
     """Bounds on what peers can take up."""
 
     associations: int = 100
-    """At once, in this process."""
+    """At once, in all processes that share the port."""
     per_address: int = 50
-    """Associations of one network address at once."""
+    """Associations of one network address at once, in one process."""
     waiting: int = 1000
     """Connections that have not said anything yet."""
     max_pdu: int = MAX_PDU
@@ -51,13 +53,49 @@ class Endpoint:
 
     Attributes:
         port: 0 takes a free one; :attr:`Server.port` tells which.
-        reuse_port: share the port with other processes (SO_REUSEPORT).
+        listener: a socket that listens already, such as one shared with other processes; ``bind`` and ``port`` then
+            mean nothing.
     """
 
     bind: str = "127.0.0.1"
     port: int = 0
     tls: ssl.SSLContext | None = None
-    reuse_port: bool = False
+    listener: socket.socket | None = None
+
+
+class Place(Protocol):
+    """This process among others that accept from the same socket."""
+
+    def serves(self, count: int) -> None:
+        """Note how many associations this process serves."""
+
+    @property
+    def elsewhere(self) -> int:
+        """Associations of the other processes."""
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether another process serves fewer associations, and so should accept the next one."""
+
+
+class Alone:
+    """The place of a process that shares its port with none."""
+
+    elsewhere = 0
+    is_ahead = False
+
+    def serves(self, count: int) -> None:
+        """Nobody wants to know."""
+
+
+def listen(bind: str, port: int) -> socket.socket:
+    """Open a listening socket, to be handed to an :class:`Endpoint`.
+
+    Raises:
+        OSError: the address is in use or not of this machine.
+    """
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    return socket.create_server((bind, port), family=family, backlog=_BACKLOG, dualstack_ipv6=bind == "::")
 
 
 @dataclass
@@ -73,6 +111,7 @@ class Server:
 
     Args:
         endpoint: where to listen; a free port of 127.0.0.1 unless told otherwise.
+        place: this process among others on the same port.
 
     Raises:
         OSError: from :meth:`start`, when the address cannot be bound.
@@ -86,10 +125,12 @@ class Server:
         *,
         deadlines: Deadlines | None = None,
         limits: Limits | None = None,
+        place: Place | None = None,
     ) -> None:
         self._endpoint = endpoint or Endpoint()
         self._deadlines = deadlines or Deadlines()
         self._limits = limits or Limits()
+        self._place = place or Alone()
         self._acceptor = Acceptor(
             handlers,
             Offering(handlers.verbs, handlers.event is not None, handlers.negotiated, handlers.extra_storage),
@@ -122,15 +163,7 @@ class Server:
 
     def start(self) -> None:
         """Bind, listen and accept in a thread of its own."""
-        host = self._endpoint.bind
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server(
-            (host, self._endpoint.port),
-            family=family,
-            backlog=_BACKLOG,
-            reuse_port=self._endpoint.reuse_port,
-            dualstack_ipv6=host == "::",
-        )
+        listener = self._endpoint.listener or listen(self._endpoint.bind, self._endpoint.port)
         listener.settimeout(0)
         self._listener = listener
         self._waker = socket.socketpair()
@@ -196,6 +229,8 @@ class Server:
 
     def _accept_all(self, selector: selectors.BaseSelector, waiting: dict[int, _Waiting]) -> None:
         assert self._listener is not None
+        if self._place.is_ahead:
+            self._stopping.wait(_YIELD_SECONDS)
         while True:
             try:
                 sock, address = self._listener.accept()
@@ -227,12 +262,13 @@ class Server:
         association = AcceptedAssociation(self._acceptor, one.sock, one.address, self._stopping.is_set)
         with self._lock:
             full = (
-                len(self._running) >= self._limits.associations
+                len(self._running) + self._place.elsewhere >= self._limits.associations
                 or self._addresses[one.address] >= self._limits.per_address
             )
             if not full:
                 self._running[association] = one.address
                 self._addresses[one.address] += 1
+                self._place.serves(len(self._running))
         if full:
             self._turn_away(one)
             return
@@ -248,6 +284,7 @@ class Server:
             metrics.ASSOCIATIONS.labels("acceptor").dec()
             with self._changed:
                 address = self._running.pop(association)
+                self._place.serves(len(self._running))
                 self._addresses[address] -= 1
                 if not self._addresses[address]:
                     del self._addresses[address]

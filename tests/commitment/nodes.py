@@ -26,7 +26,7 @@ from gateway.commitment.service import Commitment, Ledgers, Settings
 from gateway.dicom.caller import Caller
 from gateway.dimse.commitment import CommitmentAssociations
 from gateway.dimse.policy import KnownCaller, PeerPolicy
-from gateway.dimse.ports import ActionHandler, ActionRequest, EventReport, Peer, Timeouts, Verb
+from gateway.dimse.ports import ActionHandler, ActionRequest, EventReport, Peer, Receiver, Timeouts, Verb
 from gateway.dimse.server import Endpoint, Server
 from gateway.dimse.services import Handlers
 from tests.support.waiting import wait_until
@@ -75,7 +75,9 @@ class PeerNode:
 
 
 @contextmanager
-def peer_node(act: ActionHandler | None = None, aet: str = "MODALITY", timeouts: Timeouts = FAST) -> Iterator[PeerNode]:
+def peer_node(
+    act: ActionHandler | None = None, aet: str = "MODALITY", timeouts: Timeouts = FAST, port: int = 0
+) -> Iterator[PeerNode]:
     """A peer that listens."""
     holder: list[PeerNode] = []
 
@@ -87,7 +89,7 @@ def peer_node(act: ActionHandler | None = None, aet: str = "MODALITY", timeouts:
         return act(request, caller) if act else None
 
     policy = PeerPolicy([aet], [], frozenset(Verb))
-    server = Server(Handlers(action=note, event=take), policy)
+    server = Server(Handlers(action=note, event=take), policy, Endpoint(port=port))
     with server:
         holder.append(PeerNode(server, Peer(aet.lower(), aet, "127.0.0.1", server.port, timeouts)))
         yield holder[0]
@@ -125,8 +127,9 @@ def gateway_node(
     retry: Retry | None = None,
     port: int = 0,
     timeout: float = 60.0,
+    store: Receiver | None = None,
 ) -> Iterator[GatewayNode]:
-    """The gateway's commitment on a port, with its ledger in a folder."""
+    """The gateway's commitment on a port, with its ledger in a folder; takes instances where it has a receiver."""
     settings = Settings(
         folder / "commitment.sqlite", retry=retry or Retry(0.02, 0.1, 50), poll=0.02, linger=5.0, timeout=timeout
     )
@@ -139,5 +142,5 @@ def gateway_node(
         commitment.prepare()
         commitment.start()
         stack.callback(commitment.stop)
-        handlers = Handlers(action=commitment.action, event=commitment.event)
+        handlers = Handlers(action=commitment.action, event=commitment.event, store=store)
         yield GatewayNode(commitment, stack.enter_context(Server(handlers, policy, Endpoint(port=port))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from threading import Lock
+from threading import Event, Lock
 
 from gateway.dicom import matching, tags
 from gateway.dicom.attributes import Attributes
@@ -31,6 +31,15 @@ class MemoryArchive:
         self.failing: UpstreamError | None = None
         self.fail_after = 0
         self._lock = Lock()
+        self._open = Event()
+        self._open.set()
+
+    def hold(self) -> None:
+        """Let questions arrive, but answer none of them."""
+        self._open.clear()
+
+    def release(self) -> None:
+        self._open.set()
 
     def fail(self, kind: UpstreamKind = UpstreamKind.TIMEOUT, *, after: int = 0) -> None:
         self.failing, self.fail_after = UpstreamError("no answer", kind), after
@@ -41,6 +50,7 @@ class MemoryArchive:
     def find(self, request: Request) -> Iterator[Attributes]:
         with self._lock:
             self.asked.append(request)
+        assert self._open.wait(30)
         matcher = matching.compile(request.query)
         given = 0
         for entity in self._entities(request.query.level):
@@ -60,6 +70,7 @@ class MemoryArchive:
     ) -> dict[str, Attributes]:
         with self._lock:
             self.looked_up.append(tuple(uids))
+        assert self._open.wait(30)
         self._fail_at(0, at_once=True)
         found = {one.text(tags.StudyInstanceUID): one for one in self._entities(Level.STUDY)}
         return {uid: found[uid].only(LEADING_ATTRIBUTES) for uid in uids if uid in found}

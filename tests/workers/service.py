@@ -1,0 +1,61 @@
+"""A service of several processes on one port, for tests to start as a process of its own.
+
+Prints the port, then serves until SIGTERM. ``ECHO`` is answered; a C-FIND names the process that answers.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from gateway.dicom.attributes import Attributes
+from gateway.dicom.caller import Caller
+from gateway.dicom.identifier import Query
+from gateway.dimse.policy import KnownCaller, PeerPolicy
+from gateway.dimse.ports import Cancelled, Verb
+from gateway.dimse.server import Endpoint, Limits, Server, listen
+from gateway.dimse.services import Handlers
+from gateway.workers.board import Board
+from gateway.workers.control import ControlServer
+from gateway.workers.supervisor import Supervisor
+
+
+def find(query: Query, caller: Caller, cancelled: Cancelled) -> Iterator[Attributes]:  # noqa: ARG001
+    yield Attributes.of({"PatientID": str(os.getpid())})
+
+
+def main() -> int:
+    folder, count = Path(sys.argv[1]), int(sys.argv[2])
+    board = Board(count)
+    with listen("127.0.0.1", 0) as listener:
+        sys.stdout.write(f"{listener.getsockname()[1]}\n")
+        sys.stdout.flush()
+
+        def worker(slot: int) -> Callable[[], None]:
+            def run() -> None:
+                stop = threading.Event()
+                signal.signal(signal.SIGTERM, lambda number, frame: stop.set())  # noqa: ARG005
+                policy = PeerPolicy(["GATEWAY"], [KnownCaller("me", "ME", frozenset(Verb))])
+                endpoint = Endpoint(listener=listener)
+                server = Server(
+                    Handlers(find=find), policy, endpoint, limits=Limits(associations=4), place=board.place(slot)
+                )
+                server.start()
+                control = ControlServer(folder, f"worker-{slot}", {"pid": lambda argument: os.getpid()})  # noqa: ARG005
+                while not stop.wait(1):
+                    pass
+                control.close()
+                server.stop(drain=5)
+
+            return run
+
+        roles = {f"worker-{slot}": worker(slot) for slot in range(count)}
+        return Supervisor(roles, on_death=lambda name: board.set_active(int(name[-1]), 0)).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

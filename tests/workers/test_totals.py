@@ -1,0 +1,40 @@
+"""Metrics of several processes as one exposition."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.workers.totals import total
+
+
+def exposition(requests: int, label: str) -> str:
+    registry = CollectorRegistry()
+    Counter("requests_total", "Requests.", ["kind"], registry=registry).labels(label).inc(requests)
+    Gauge("open", "Open.", registry=registry).set(requests)
+    Histogram("seconds", "Seconds.", registry=registry, buckets=(1, 2)).observe(1.5)
+    return generate_latest(registry).decode()
+
+
+def samples(text: str) -> dict[tuple[str, str], float]:
+    return {
+        (sample.name, "".join(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_samples_of_the_same_name_and_labels_are_added() -> None:
+    both = samples(total([exposition(2, "a"), exposition(3, "a"), exposition(5, "b")]))
+    assert both["requests_total", "a"] == 5
+    assert both["requests_total", "b"] == 5
+    assert both["open", ""] == 10
+    assert both["seconds_bucket", "1.0"] == 0
+    assert both["seconds_bucket", "2.0"] == 3
+    assert both["seconds_count", ""] == 3
+
+
+def test_the_total_of_one_says_what_it_said() -> None:
+    text = exposition(2, "a")
+    alone = samples(text)
+    assert samples(total([text])) == {key: value for key, value in alone.items() if not key[0].endswith("_created")}
