@@ -60,7 +60,7 @@ class Ask:
     Attributes:
         references: instances named by class and instance UID, whether they are here or not.
         resources: DICOM UIDs, Patient IDs or Orthanc identifiers of what is here.
-        timeout: seconds for the request to be answered; ``None`` for the configured ones.
+        timeout: seconds for the request to be answered; ``None``, or 0 in the body, for the configured ones.
     """
 
     references: tuple[Reference, ...]

@@ -48,6 +48,11 @@ class Routes:
         route = self._by_name.get(name)
         return route is not None and route.same_association
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the configured peers, sorted."""
+        return sorted(self._by_name)
+
     def named(self, name: str) -> Peer | None:
         """The configured peer of that name."""
         route = self._by_name.get(name)

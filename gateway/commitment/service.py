@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -131,8 +131,11 @@ class Commitment:
         """Look for due jobs now, after one was resumed."""
         self._reporter.wake()
 
-    def request(self, peer: str, references: Sequence[Reference]) -> Inquiry:
+    def request(self, peer: str, references: Sequence[Reference], *, answer_within: float | None = None) -> Inquiry:
         """Ask a configured peer, by name, to commit to instances; see :meth:`CommitmentSCU.request`.
+
+        Args:
+            answer_within: seconds for the response, in place of the peer's configured ones.
 
         Raises:
             KeyError: there is no such peer.
@@ -140,6 +143,8 @@ class Commitment:
         known = self.routes.named(peer)
         if known is None:
             raise KeyError(peer)
+        if answer_within is not None:
+            known = replace(known, timeouts=replace(known.timeouts, dimse=answer_within))
         same = self.routes.wants_same_association(peer)
         return self._scu.request(known, references, linger=self._linger if same else 0.0)
 

@@ -94,6 +94,13 @@ class RequestTimeouts(Section):
     """For one PDU to be read or written whole."""
 
 
+class CommitmentReport(Enum):
+    """Where the report of a storage commitment goes."""
+
+    NEW = "new"
+    SAME = "same"
+
+
 class Send(Section):
     """How instances are sent to a move destination."""
 
@@ -120,6 +127,8 @@ class Peer(Section):
     """Addresses or networks it may call from; empty: those its host name has."""
     destinations: tuple[str, ...] | None = None
     """Names of the peers it may have instances moved to; without this key all of them."""
+    commitment_report: CommitmentReport = CommitmentReport.NEW
+    """Which association reports of storage commitment take, in both directions."""
     send: Send = Send()
     timeouts: RequestTimeouts = RequestTimeouts()
 
@@ -281,6 +290,49 @@ class Coercion(Section):
     """The YAML rule file; without it only the built-in rule: the leading archive's attributes."""
 
 
+class Verify(Enum):
+    """How closely an instance is looked at before it is committed."""
+
+    EXISTENCE = "existence"
+    SIZE = "size"
+    CHECKSUM = "checksum"
+
+
+class CommitmentRetry(Section):
+    """How long a report that nobody answers is repeated."""
+
+    first: Duration = timedelta(seconds=5)
+    """Pause after the first attempt; doubled after each further one."""
+    longest: Duration = timedelta(hours=1)
+    """The longest pause."""
+    attempts: Annotated[Count, Field(ge=1)] = 40
+    """Attempts in all; then the job is abandoned until it is resumed by hand."""
+
+
+class Commitment(Section):
+    """Storage commitment, asked of us and asked by us."""
+
+    ledger: ConfigPath | None = None
+    """Its file; without this key ``commitment.sqlite`` in the folder of the index."""
+    verify: Verify = Verify.SIZE
+    """``existence`` of the file, its ``size``, or its ``checksum`` too, which reads every file."""
+    count_leading: bool = False
+    """Whether instances that only a leading archive has are committed."""
+    decision: str = ""
+    """Name of an entry point in ``dicom_gateway.commitment`` that decides instead."""
+    retry: CommitmentRetry = CommitmentRetry()
+    timeout: Duration = timedelta(days=1)
+    """How long a report to us is awaited."""
+    linger: Duration = timedelta(seconds=10)
+    """How long the association of our request is kept open for peers that report on it."""
+    max_transactions: Annotated[Count, Field(ge=1)] = 10_000
+    """Kept in each direction; the oldest ended ones are forgotten first."""
+    max_age: Duration = timedelta(days=30)
+    """After which an ended transaction is forgotten."""
+    max_instances: Annotated[Count, Field(ge=1)] = 100_000
+    """In one transaction; more are refused."""
+
+
 class Http(Section):
     """Health, metrics and the REST interface."""
 
@@ -333,6 +385,7 @@ class Config(Section):
     retrieve: Retrieve = Retrieve()
     archive: Archive
     coercion: Coercion = Coercion()
+    commitment: Commitment = Commitment()
     http: Http = Http()
     logging: Logging = Logging()
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from types import FrameType
 from typing import Self
+
+from starlette.routing import BaseRoute
 
 from gateway import logs
 from gateway.archive.local import LocalArchive
 from gateway.coercion.parser import load_rules
 from gateway.coercion.rules import RuleSet
+from gateway.commitment.service import Commitment
 from gateway.config import Config
 from gateway.config.models import LogFormat
 from gateway.daemon import peers
 from gateway.daemon.archiving import build_archive
 from gateway.daemon.chain import build_handlers
+from gateway.daemon.committing import build_commitment, commitment_web
 from gateway.daemon.leading import build_leading
 from gateway.dimse.acceptor import Deadlines
 from gateway.dimse.policy import PeerPolicy
@@ -62,13 +67,20 @@ class Gateway:
             archive.start()
             leading = build_leading(self._config)
             stack.callback(leading.close)
-            server = self._server(archive, leading.view)
+            commitment = build_commitment(self._config, archive, None)
+            commitment.prepare()
+            commitment.start()
+            stack.callback(commitment.stop)
+            server = self._server(archive, leading.view, commitment)
             with _bound(self._config, ("ae", "port")):
                 server.start()
             stack.callback(server.stop, DRAIN_SECONDS)
             self.port = server.port
             with _bound(self._config, ("http", "port")):
-                web = self._web({"archive": _archive_check(archive)})
+                web = self._web(
+                    {"archive": _archive_check(archive)},
+                    commitment_web(self._config, commitment, archive, lambda: self.rules),
+                )
             web.start()
             stack.callback(web.stop)
             self.http_port = web.port
@@ -79,11 +91,11 @@ class Gateway:
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
 
-    def _server(self, archive: LocalArchive, leading: Leading | None) -> Server:
+    def _server(self, archive: LocalArchive, leading: Leading | None, commitment: Commitment) -> Server:
         ae = self._config.ae
         handlers = build_handlers(self._config, archive, leading, lambda: self.rules)
         return Server(
-            handlers,
+            replace(handlers, action=commitment.action, event=commitment.event),
             PeerPolicy([ae.title], peers.known_callers(self._config)),
             Endpoint(ae.bind, ae.port),
             deadlines=Deadlines(
@@ -96,10 +108,10 @@ class Gateway:
             ),
         )
 
-    def _web(self, checks: dict[str, Check]) -> WebServer:
+    def _web(self, checks: dict[str, Check], routes: Sequence[BaseRoute]) -> WebServer:
         http = self._config.http
         tokens = Tokens.read(http.token_file, http.read_only_token_file)
-        return WebServer(create_app(checks, tokens=tokens), http.bind, http.port)
+        return WebServer(create_app(checks, tokens=tokens, routes=routes), http.bind, http.port)
 
 
 def _archive_check(archive: LocalArchive) -> Check:

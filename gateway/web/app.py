@@ -24,8 +24,8 @@ from gateway.web.problems import gateway_error, http_error, problem
 
 _log = logs.get_logger("web")
 
-MAX_BODY = 2**20
-"""Bytes of a request's body: the interface takes commands, not images."""
+MAX_BODY = 2**23
+"""Bytes of a request's body: the interface takes commands, not images. The longest names some 50,000 instances."""
 
 
 def create_app(
