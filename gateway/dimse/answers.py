@@ -7,7 +7,7 @@ from time import monotonic
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.status import Status
 from gateway.dimse import pdu
-from gateway.dimse.command import response
+from gateway.dimse.command import plain_response
 from gateway.dimse.exchange import Exchange, Message
 from gateway.dimse.pdu import Buffer
 from gateway.dimse.serving import Outcome, final
@@ -26,6 +26,8 @@ class Answers:
     def __init__(self, exchange: Exchange, message: Message) -> None:
         self._exchange = exchange
         self._message = message
+        self._context_id = message.context.id
+        self._room = exchange.max_length - 6
         self._implicit = message.context.transfer_syntax == IMPLICIT
         self._parts: list[Buffer] = []
         self._size = 0
@@ -35,13 +37,15 @@ class Answers:
 
     def add(self, answer: Attributes) -> bool:
         """Add an answer; true when the gathered ones were sent, a good moment to look for C-CANCEL."""
-        context_id, max_length = self._message.context.id, self._exchange.max_length
         if not self._prefix:
-            command = response(self._message.command, self.pending, has_dataset=True)
-            self._prefix = pdu.message(context_id, command.encode(), None, max_length)
+            command = plain_response(self._message.command, self.pending, has_dataset=True)
+            self._prefix = pdu.message(self._context_id, command, None, self._exchange.max_length)
         body = answer.encode(implicit=self._implicit)
-        self._parts.append(self._prefix)
-        self._parts.extend(pdu.cut(context_id, body, max_length, command=False))
+        if len(body) <= self._room:
+            self._parts += (self._prefix, pdu.last_header(self._context_id, len(body)), body)
+        else:
+            self._parts.append(self._prefix)
+            self._parts.extend(pdu.cut(self._context_id, body, self._exchange.max_length, command=False))
         self._size += len(body) + len(self._prefix)
         if self._size < _BATCH and monotonic() - self._since < _FLUSH_SECONDS:
             return False
@@ -56,6 +60,9 @@ class Answers:
 
     def finish(self, outcome: Outcome) -> None:
         """Send what is left and the final response in one go."""
-        command = final(self._message, outcome).encode()
+        if outcome.comment or outcome.offending:
+            command = final(self._message, outcome).encode()
+        else:
+            command = plain_response(self._message.command, outcome.status)
         self._parts.append(pdu.message(self._message.context.id, command, None, self._exchange.max_length))
         self._flush()

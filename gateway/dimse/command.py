@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from struct import Struct
 
 from gateway.dimse.pdu import AbortReason, ProtocolError
@@ -121,6 +122,23 @@ def response(request: Command, status: int, **values: object) -> Command:
     for name, value in values.items():
         setattr(answer, name, value)
     return answer
+
+
+def plain_response(request: Command, status: int, *, has_dataset: bool = False) -> bytes:
+    """The encoded response that says nothing but a status, for a request without a SOP instance.
+
+    All but the message ID is the same for every request of a SOP class, and encoded once.
+    """
+    before, after = _template(request.field, request.sop_class, status, has_dataset)
+    return before + _US.pack(request.message_id or 0) + after
+
+
+@lru_cache(maxsize=256)
+def _template(field: int, sop_class: str | None, status: int, has_dataset: bool) -> tuple[bytes, bytes]:  # noqa: FBT001
+    request = Command(field, message_id=0, sop_class=sop_class)
+    encoded = response(request, status, has_dataset=has_dataset).encode()
+    at = encoded.index(_ELEMENT.pack(0, 0x0120, 2)) + 8
+    return encoded[:at], encoded[at + 2 :]
 
 
 def cancel(message_id: int) -> Command:

@@ -99,6 +99,11 @@ def cut(context_id: int, data: Buffer, max_length: int, *, command: bool, last: 
     yield view[pos:]
 
 
+def last_header(context_id: int, size: int) -> bytes:
+    """The header of a PDU that holds a data set, or its last part, of ``size`` bytes."""
+    return _PDU_AND_PDV.pack(P_DATA, size + 6, size + 2, context_id, 2)
+
+
 def message(context_id: int, command: bytes, dataset: Buffer | None, max_length: int) -> bytes:
     """One whole small message: its command set and, where it has one, its data set."""
     if dataset is None and len(command) + 6 <= max_length:

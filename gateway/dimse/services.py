@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from time import monotonic
+
+from prometheus_client import Counter, Histogram
 
 from gateway import metrics
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller, InvalidAETitle, ae_title
 from gateway.dicom.counter import SubOperations
-from gateway.dicom.identifier import Negotiated, Retrieve, parse_query, parse_retrieve
-from gateway.dicom.models import FIND_MODELS, GET_MODELS, MOVE_MODELS
+from gateway.dicom.identifier import Negotiated, Query, Retrieve, parse_query, parse_retrieve
+from gateway.dicom.models import FIND_MODELS, GET_MODELS, MOVE_MODELS, Model
 from gateway.dicom.status import Status, kind
 from gateway.dimse.answers import Answers
 from gateway.dimse.command import Command, Field
@@ -51,6 +54,7 @@ from gateway.logs import get_logger
 _BATCH = 60_000
 _FLUSH_SECONDS = 0.05
 _PENDING_SECONDS = 1.0
+_REMEMBERED = 2048  # bytes of an identifier worth remembering
 _log = get_logger("dimse")
 
 
@@ -109,6 +113,34 @@ class Session:
         return self._last_id
 
 
+class _Cancellation:
+    """The cancel signal of one operation.
+
+    Attributes:
+        was_true: whoever asked was told to stop, so what was answered is not all.
+    """
+
+    def __init__(self, exchange: Exchange, message: Message) -> None:
+        self._exchange = exchange
+        self._message_id = message.command.message_id or 0
+        self.was_true = False
+
+    def __call__(self) -> bool:
+        self.was_true = self.was_true or self._exchange.cancelled(self._message_id)
+        return self.was_true
+
+
+@lru_cache(maxsize=512)
+def _parsed(data: bytes, model: Model, negotiated: Negotiated, implicit: bool, lenient: bool) -> Query:  # noqa: FBT001
+    """A checked C-FIND identifier; viewers ask the same things again and again, and a query is immutable."""
+    return parse_query(Attributes.decode(data, implicit=implicit), model, negotiated, lenient=lenient)
+
+
+@cache
+def _counted(name: str, status: str) -> tuple[Counter, Histogram]:
+    return metrics.REQUESTS.labels(name, status), metrics.REQUEST_SECONDS.labels(name)
+
+
 class Dispatcher:
     """Serves the requests of an association, each by the SCP it is for."""
 
@@ -148,8 +180,9 @@ class Dispatcher:
         else:
             status = service(session, message)
         session.exchange.forget_cancels()
-        metrics.REQUESTS.labels(name, kind(status).value).inc()
-        metrics.REQUEST_SECONDS.labels(name).observe(monotonic() - began)
+        requests, seconds = _counted(name, kind(status).value)
+        requests.inc()
+        seconds.observe(monotonic() - began)
 
     def _refuse(self, session: Session, message: Message, status: int, comment: str | None = None) -> int:
         session.exchange.discard(message)
@@ -163,13 +196,15 @@ class Dispatcher:
         handler, model = self._handlers.find, FIND_MODELS.get(message.context.abstract_syntax)
         if handler is None or model is None:
             return self._refuse(session, message, Status.SOP_CLASS_NOT_SUPPORTED)
-        cancelled = _cancelled(session, message)
+        cancelled = _Cancellation(session.exchange, message)
         answers = Answers(session.exchange, message)
 
         def run() -> Outcome:
             negotiated = session.negotiated.get(message.context.abstract_syntax, Negotiated())
-            identifier = read_attributes(session.exchange, message)
-            query = parse_query(identifier, model, negotiated, lenient=self._handlers.lenient)
+            data = session.exchange.dataset(message) if message.command.has_dataset else b""
+            implicit = message.context.transfer_syntax == IMPLICIT
+            parse = _parsed if len(data) <= _REMEMBERED else _parsed.__wrapped__
+            query = parse(data, model, negotiated, implicit, self._handlers.lenient)
             supported = self._handlers.find_keys
             if supported is not None and any(tag not in supported for tag in query.keys):
                 answers.pending = Status.PENDING_UNSUPPORTED_KEYS
@@ -177,8 +212,8 @@ class Dispatcher:
             for found in stream:
                 if answers.add(found) and cancelled():
                     _close(stream)
-                    return Outcome(Status.CANCEL)
-            return Outcome(Status.CANCEL if cancelled() else Status.SUCCESS)
+                    break
+            return Outcome(Status.CANCEL if cancelled.was_true else Status.SUCCESS)
 
         outcome = guarded(run, Status.UNABLE_TO_PROCESS)
         answers.finish(outcome)
@@ -190,7 +225,7 @@ class Dispatcher:
             return self._refuse(session, message, Status.SOP_CLASS_NOT_SUPPORTED)
         relational = session.negotiated.get(message.context.abstract_syntax, Negotiated()).relational
         originator = Originator(session.caller.aet, message.command.message_id or 0)
-        cancelled = _cancelled(session, message)
+        cancelled = _Cancellation(session.exchange, message)
 
         def counters() -> Iterator[SubOperations]:
             retrieve = parse_retrieve(read_attributes(session.exchange, message), model, relational=relational)
@@ -205,7 +240,7 @@ class Dispatcher:
             return self._refuse(session, message, Status.SOP_CLASS_NOT_SUPPORTED)
         relational = session.negotiated.get(message.context.abstract_syntax, Negotiated()).relational
         channel = Sender(session.exchange, session.next_message_id, session.dimse)
-        cancelled = _cancelled(session, message)
+        cancelled = _Cancellation(session.exchange, message)
 
         def counters() -> Iterator[SubOperations]:
             retrieve: Retrieve = parse_retrieve(
@@ -324,11 +359,6 @@ def _send_counters(session: Session, message: Message, outcome: Outcome, counter
         identifier = Attributes.of({"FailedSOPInstanceUIDList": counters.failed_uids})
         dataset = identifier.encode(implicit=message.context.transfer_syntax == IMPLICIT)
     session.exchange.send(message.context.id, command, dataset)
-
-
-def _cancelled(session: Session, message: Message) -> Callable[[], bool]:
-    message_id = message.command.message_id or 0
-    return lambda: session.exchange.cancelled(message_id)
 
 
 def _destination(command: Command) -> str:
