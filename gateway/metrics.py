@@ -55,18 +55,24 @@ QUERY_ANSWERS_DROPPED = _counter("query_answers_dropped_total", "Answers without
 HTTP_REQUESTS = _counter("http_requests_total", "HTTP requests served, by route and status class.", "route", "status")
 HTTP_SECONDS = _seconds("http_request_duration_seconds", "Time to answer an HTTP request.", "route")
 
-CACHE_REQUESTS = _counter(
-    "cache_requests_total",
-    "Cache requests by outcome: hit, empty, miss, stale, failed, coalesced, refresh.",
+CACHE_LOOKUPS = _counter(
+    "query_cache_lookups_total",
+    "Looks into a leading archive's cache by result: hit, empty, miss, stale, failed, coalesced, refresh.",
     "archive",
     "cache",
-    "outcome",
+    "result",
 )
-CACHE_EVICTIONS = _counter("cache_evictions_total", "Entries pushed out by a limit.", "archive", "cache")
-CACHE_FLUSHED = _counter("cache_flushed_total", "Entries invalidated by hand.", "archive")
-CACHE_ENTRIES = _gauge("cache_entries", "Entries kept now.", "archive", "cache")
-CACHE_BYTES = _gauge("cache_bytes", "Estimated memory of the entries kept now.", "archive", "cache")
-CACHE_AGE_SECONDS = _seconds("cache_hit_age_seconds", "Age of an entry when it was given.", "archive", "cache")
+CACHE_EVICTIONS = _counter("query_cache_evictions_total", "Entries pushed out by a limit.", "archive", "cache")
+CACHE_FLUSHED = _counter("query_cache_flushed_total", "Entries invalidated by hand.", "archive")
+CACHE_ENTRIES = _gauge("query_cache_entries", "Entries kept now.", "archive", "cache")
+CACHE_BYTES = _gauge("query_cache_bytes", "Estimated memory of the entries kept now.", "archive", "cache")
+CACHE_AGE_SECONDS = Histogram(
+    _PREFIX + "query_cache_hit_age_seconds",
+    "Age of an answer when it was given.",
+    ("archive",),
+    registry=REGISTRY,
+    buckets=(1, 5, 15, 60, 300, 900, 3600, 14_400, 86_400),
+)
 LEADING_REQUESTS = _counter(
     "leading_requests_total", "C-FIND requests to leading archives, by how they ended.", "archive", "outcome"
 )

@@ -26,24 +26,38 @@ _FAILURES = Limits(max_entries=1_000)
 
 @dataclass(frozen=True)
 class _Kept:
-    """Evidence: this entry is still in this store and not due."""
+    """Evidence: this entry is still in the store and not due."""
 
-    store: TTLStore[bytes, _Answers]
+    cache: QueryCache
     key: bytes
     entry: Entry[_Answers]
 
     def holds(self) -> bool:
-        return self.store.holds(self.key, self.entry)
+        return self.cache.holds(self.key, self.entry)
+
+    def use(self) -> None:
+        self.cache.used(self.key, self.entry)
 
 
 class QueryCache:
-    """Answers to whole queries, by archive, model, level and canonical identifier."""
+    """Answers of one archive to whole queries, by model, level and canonical identifier.
+
+    Args:
+        kept: is told the answers of a query when they are complete.
+    """
 
     def __init__(
-        self, archive: str, source: QuerySource, limits: Limits, lifetimes: Lifetimes, clock: Callable[[], float]
+        self,
+        archive: str,
+        source: QuerySource,
+        limits: Limits,
+        lifetimes: Lifetimes,
+        clock: Callable[[], float],
+        kept: Callable[[_Answers], None] = lambda _: None,
     ) -> None:
         labels = (archive, "queries")
         self._source = source
+        self._kept = kept
         self._lifetimes = lifetimes
         self._clock = clock
         self._limits = limits
@@ -55,8 +69,8 @@ class QueryCache:
         self._flights: dict[bytes, Flight] = {}
         self._generation = 0  # of invalidations: what was asked before one is not kept after it
         self._refresher: ThreadPoolExecutor | None = None
-        self._count = {name: metrics.CACHE_REQUESTS.labels(*labels, name) for name in _OUTCOMES}
-        self._age = metrics.CACHE_AGE_SECONDS.labels(*labels)
+        self._count = {name: metrics.CACHE_LOOKUPS.labels(*labels, name) for name in _OUTCOMES}
+        self._age = metrics.CACHE_AGE_SECONDS.labels(archive)
         self._gauges = (metrics.CACHE_ENTRIES.labels(*labels), metrics.CACHE_BYTES.labels(*labels))
 
     def find(self, request: Request) -> Iterator[Attributes]:
@@ -77,11 +91,10 @@ class QueryCache:
             yield from self._asked(key, request)
 
     def _given(self, key: bytes, entry: Entry[_Answers], request: Request, now: float) -> _Answers:
-        self._count["hit" if entry.value else "empty"].inc()
-        self._age.observe(now - entry.stored_at)
+        self.used(key, entry)
         if now >= entry.due_at:
             self._refresh(key, request)
-        request.evidence.append(_Kept(self._store, key, entry))
+        request.evidence.append(_Kept(self, key, entry))
         return entry.value
 
     def _revalidated(
@@ -107,7 +120,7 @@ class QueryCache:
         yield from answers
         with self._lock:
             entry = self._store.get(key)
-        request.evidence.append(_Kept(self._store, key, entry) if entry else Nothing())
+        request.evidence.append(_Kept(self, key, entry) if entry else Nothing())
 
     def _join(self, key: bytes, request: Request) -> tuple[str, Iterator[Attributes]]:
         """The flight to read, or what one has brought between the first look and this one."""
@@ -137,8 +150,11 @@ class QueryCache:
             with self._lock:
                 if self._flights.get(key) is flight:
                     del self._flights[key]
-                if self._generation == generation:
+                current = self._generation == generation
+                if current:
                     self._keep(key, answers, error)
+            if current and answers:
+                self._kept(answers)
 
         flight = Flight(start, ended, self._limits.max_entry_bytes)
         return flight
@@ -167,6 +183,17 @@ class QueryCache:
         self._count["refresh"].inc()
         if answers is not None:
             self._refresher.submit(_exhaust, answers)
+
+    def holds(self, key: bytes, entry: Entry[_Answers]) -> bool:
+        """Whether an entry may be given again without another look."""
+        return self._store.holds(key, entry)
+
+    def used(self, key: bytes, entry: Entry[_Answers]) -> None:
+        """Count a hit."""
+        with self._lock:
+            self._store.get(key)  # now the most recently used
+        self._count["hit" if entry.value else "empty"].inc()
+        self._age.observe(self._clock() - entry.stored_at)
 
     def entries(self) -> list[tuple[bytes, Entry[_Answers]]]:
         """What is kept."""

@@ -11,7 +11,7 @@ sees what was made for another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isinf
 from time import monotonic
@@ -21,6 +21,7 @@ from gateway import metrics
 from gateway.dicom import encoding, tags
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller
+from gateway.dicom.models import LEADING_ATTRIBUTES
 from gateway.dicom.tags import keyword_of
 from gateway.query.answers import QueryCache
 from gateway.query.ports import Evidence, QuerySource, Request, StudyAttributesSource
@@ -77,8 +78,8 @@ class CachedLeading:
         check(settings.lifetimes, settings.studies)
         self.name = name
         self._clock = clock
-        self._queries = QueryCache(name, archive, settings.queries, settings.lifetimes, clock)
         self._studies = StudyCache(name, archive, settings.studies, settings.lifetimes, clock)
+        self._queries = QueryCache(name, archive, settings.queries, settings.lifetimes, clock, self._saw)
 
     def find(self, request: Request) -> Iterator[Attributes]:
         """Yield the archive's answers, remembered or as they arrive; see :class:`~gateway.query.ports.QuerySource`."""
@@ -91,6 +92,13 @@ class CachedLeading:
     def remembered(self, uids: Sequence[str]) -> dict[str, Attributes]:
         """What is still known without asking; see :class:`~gateway.query.ports.Leading`."""
         return self._studies.remembered(uids)
+
+    def _saw(self, answers: Iterable[Attributes]) -> None:
+        """Identities from answers: without Patient ID and name an old and a new patient could be mixed up."""
+        for answer in answers:
+            if answer.text(tags.PatientID) and answer.text(tags.PatientName):
+                attributes = answer.only([tag for tag in LEADING_ATTRIBUTES if tag in answer])
+                self._studies.saw(answer.text(tags.StudyInstanceUID), attributes)
 
     def entries(self) -> list[Shown]:
         """Everything that is kept."""

@@ -66,6 +66,8 @@ class Memo:
             memory = self._kept.get(key)
         if memory is not None and memory.holds(version):
             metrics.QUERY_MEMO.labels("hit").inc()
+            for one in memory.evidence:
+                one.use()
             request.evidence.extend(memory.evidence)
             return iter(memory.answers)
         metrics.QUERY_MEMO.labels("miss").inc()

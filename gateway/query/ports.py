@@ -28,6 +28,9 @@ class Evidence(Protocol):
     def holds(self) -> bool:
         """Whether nothing has changed and nothing has expired."""
 
+    def use(self) -> None:
+        """The answer was given again: count that as a use of what it rests on."""
+
 
 @dataclass(frozen=True)
 class Nothing:
@@ -36,6 +39,9 @@ class Nothing:
     def holds(self) -> bool:
         """Never."""
         return False
+
+    def use(self) -> None:
+        """It is not used."""
 
 
 @dataclass(frozen=True)

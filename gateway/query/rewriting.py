@@ -10,7 +10,16 @@ from gateway.dicom.attributes import Attributes, Element, element_of
 from gateway.dicom.charset import UTF8
 from gateway.dicom.identifier import Query
 from gateway.dicom.models import COMPUTED_ATTRIBUTES, LEADING_ATTRIBUTES, Level, Model, level_of
-from gateway.dicom.tags import vr_of
+from gateway.dicom.tags import tag_of, vr_of
+
+_CORE = {
+    tag: Element(vr_of(tag), b"")
+    for tag in (
+        *(tags.PatientName, tags.PatientID, tag_of("IssuerOfPatientID"), tag_of("PatientBirthDate")),
+        *(tag_of("PatientSex"), tags.AccessionNumber, tags.StudyDate, tags.StudyTime, tags.StudyID),
+        *(tag_of("StudyDescription"), tag_of("ReferringPhysicianName")),
+    )
+}
 
 
 def keyed(query: Query, level: Level, uids: Sequence[str]) -> Query:
@@ -45,12 +54,15 @@ def for_leading(query: Query) -> Query:
 
     Computed attributes become mere return keys, since the counts and modalities of a study that is here are ours; so
     do keys below the level. A date and a time are matched apart unless the archive negotiates otherwise, which may
-    give fewer answers than taken together: in that case the time becomes a return key too.
+    give fewer answers than taken together: in that case the time becomes a return key too. Who and what a study is,
+    is always asked for, so that it is known when the archive cannot be asked any more.
     """
     loose = [tag for tag in query.keys if tag in COMPUTED_ATTRIBUTES or level_of(tag) > query.level]
     if query.negotiated.combined_datetime:
         loose += [tag for tag in query.keys if vr_of(tag) == "TM"]
     keys = blank(query.keys, loose)
+    if query.level is Level.STUDY:
+        keys = Attributes({**_CORE, **keys})
     if not keys.is_ascii():
         keys = keys.in_charset((UTF8,))
     return Query(Model.STUDY_ROOT, query.level, keys.without([tags.SpecificCharacterSet] if keys.is_ascii() else []))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
@@ -29,11 +29,14 @@ _Found = Attributes | None
 class _Kept:
     """Evidence: these entries are still there and not due."""
 
-    store: TTLStore[str, _Found]
-    entries: tuple[tuple[str, Entry[_Found]], ...]
+    cache: StudyCache
+    entries: dict[str, Entry[_Found]]
 
     def holds(self) -> bool:
-        return all(self.store.holds(uid, entry) for uid, entry in self.entries)
+        return self.cache.holds(self.entries)
+
+    def use(self) -> None:
+        self.cache.used(self.entries)
 
 
 @dataclass
@@ -65,9 +68,10 @@ class StudyCache:
         self._lock = Lock()
         self._store: TTLStore[str, _Found] = TTLStore(limits, clock, metrics.CACHE_EVICTIONS.labels(*labels).inc)
         self._failures: TTLStore[str, UpstreamError] = TTLStore(_FAILURES, clock, lambda: None)
+        self._seen: TTLStore[str, Attributes] = TTLStore(limits, clock, lambda: None)
         self._flights: dict[str, Future[_Found]] = {}
         self._generation = 0
-        self._count = {name: metrics.CACHE_REQUESTS.labels(*labels, name) for name in _OUTCOMES}
+        self._count = {name: metrics.CACHE_LOOKUPS.labels(*labels, name) for name in _OUTCOMES}
         self._gauges = (metrics.CACHE_ENTRIES.labels(*labels), metrics.CACHE_BYTES.labels(*labels))
 
     def studies(self, uids: Sequence[str], caller: Caller, evidence: list[Evidence]) -> dict[str, Attributes]:
@@ -83,14 +87,39 @@ class StudyCache:
         if plan.failed is not None:
             self._use_stale(plan, uids)
         else:
-            evidence.append(_Kept(self._store, tuple(plan.kept.items())))
+            evidence.append(_Kept(self, plan.kept))
         return {uid: entry.value for uid, entry in plan.kept.items() if entry.value is not None}
 
     def remembered(self, uids: Sequence[str]) -> dict[str, Attributes]:
-        """What is known, fresh or stale, without asking."""
+        """What is known, fresh or stale, without asking: looked up, or seen later in the answer to a query."""
+        known: dict[str, Attributes] = {}
         with self._lock:
-            kept = {uid: entry for uid in uids if (entry := self._store.get(uid)) is not None}
-        return {uid: entry.value for uid, entry in kept.items() if entry.value is not None}
+            for uid in uids:
+                entry, seen = self._store.get(uid), self._seen.get(uid)
+                if entry is not None and entry.value is not None:
+                    later = seen is not None and seen.stored_at > entry.stored_at
+                    known[uid] = entry.value.overlay(seen.value) if seen is not None and later else entry.value
+                elif seen is not None:
+                    known[uid] = seen.value
+        return known
+
+    def saw(self, uid: str, attributes: Attributes) -> None:
+        """Remember what a query told of a study, for when the archive cannot be asked."""
+        with self._lock:
+            self._seen.put(uid, attributes, size_of(attributes), self._lifetimes.success, self._lifetimes)
+
+    def holds(self, entries: Mapping[str, Entry[_Found]]) -> bool:
+        """Whether all these entries may be given again without another look."""
+        return all(self._store.holds(uid, entry) for uid, entry in entries.items())
+
+    def used(self, entries: Mapping[str, Entry[_Found]]) -> None:
+        """Count hits."""
+        with self._lock:
+            for uid in entries:
+                self._store.get(uid)  # now the most recently used
+        known = sum(entry.value is not None for entry in entries.values())
+        self._count["hit"].inc(known)
+        self._count["empty"].inc(len(entries) - known)
 
     def _plan(self, uids: Iterable[str]) -> _Plan:
         plan = _Plan({}, {}, {})
@@ -106,9 +135,7 @@ class StudyCache:
                     plan.awaited[uid] = flight
                 else:
                     plan.mine[uid] = self._flights[uid] = Future()
-        known = sum(entry.value is not None for entry in plan.kept.values())
-        self._count["hit"].inc(known)
-        self._count["empty"].inc(len(plan.kept) - known)
+        self.used(plan.kept)
         self._count["coalesced"].inc(len(plan.awaited))
         self._count["miss"].inc(len(plan.mine))
         return plan
@@ -186,6 +213,7 @@ class StudyCache:
             self._generation += 1
             self._flights.clear()
             self._failures.clear()
+            self._seen.clear()
             dropped = [(uid, entry) for uid, entry in self._store.items() if chosen(uid, entry.value)]
             count = sum(self._store.remove(uid, entry) for uid, entry in dropped)
             self._gauges[0].set(len(self._store))

@@ -110,7 +110,7 @@ def test_a_page_of_studies_is_one_look_up_and_each_is_kept() -> None:
 def test_a_study_being_looked_up_is_not_looked_up_again() -> None:
     archive = MemoryArchive([instance(1), instance(2)])
     cache = CachedLeading("COALESCED", archive)
-    coalesced = metrics.CACHE_REQUESTS.labels("COALESCED", "studies", "coalesced")._value
+    coalesced = metrics.CACHE_LOOKUPS.labels("COALESCED", "studies", "coalesced")._value
     archive.hold()
     with ThreadPoolExecutor(11) as pool:
         first = pool.submit(cache.studies, ["1.2.1"], CALLER, [])
@@ -129,7 +129,7 @@ def test_a_look_up_that_fails_is_the_failure_of_all_who_wait() -> None:
     archive.hold()
     with ThreadPoolExecutor(5) as pool:
         asked = [pool.submit(cache.studies, ["1.2.1"], CALLER, []) for _ in range(5)]
-        coalesced = metrics.CACHE_REQUESTS.labels("FAILED", "studies", "coalesced")._value
+        coalesced = metrics.CACHE_LOOKUPS.labels("FAILED", "studies", "coalesced")._value
         wait_until(lambda: coalesced.get() == 4, "the others to wait")
         archive.release()
         for one in asked:

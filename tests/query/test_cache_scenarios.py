@@ -69,7 +69,7 @@ class Stage:
         return None
 
     def coalesced(self) -> float:
-        return float(metrics.CACHE_REQUESTS.labels(self.name, "queries", "coalesced")._value.get())
+        return float(metrics.CACHE_LOOKUPS.labels(self.name, "queries", "coalesced")._value.get())
 
     def ask_once(self, step: dict[str, Any]) -> None:
         request = Request(query(PatientName=step["ask"], PatientID=""), CALLER)
