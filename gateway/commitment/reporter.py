@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from gateway import metrics
 from gateway.commitment.decision import Decider
@@ -65,6 +64,7 @@ class Reporter:
         self._workers = workers
         self._wake = threading.Event()
         self._stopped = threading.Event()
+        self._slots = threading.Semaphore(workers)
         self._thread: threading.Thread | None = None
 
     @property
@@ -77,13 +77,24 @@ class Reporter:
         self._thread = threading.Thread(target=self._run, name="commitment-reporter")
         self._thread.start()
 
-    def stop(self) -> None:
-        """Stop, and wait for the reports on their way; what is not answered is repeated after the next start."""
+    def stop(self, grace: float = 5.0) -> None:
+        """Stop, and give the reports on their way some seconds; what is not answered is repeated after the next start.
+
+        Args:
+            grace: in seconds. A peer that hangs does not hold up the end of the process.
+        """
         self._stopped.set()
         self._wake.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        if self._thread is None:
+            return
+        self._thread.join()
+        self._thread = None
+        limit = time.monotonic() + grace
+        taken = [self._slots.acquire(timeout=max(0.0, limit - time.monotonic())) for _ in range(self._workers)]
+        if not all(taken):
+            _log.warning("commitment reports were left behind", jobs=taken.count(False))
+        for _ in range(taken.count(True)):
+            self._slots.release()
 
     def wake(self) -> None:
         """Look for due jobs now."""
@@ -97,36 +108,34 @@ class Reporter:
         self.wake()
 
     def _run(self) -> None:
-        slots = threading.Semaphore(self._workers)
         renewed = self._clock()
-        with ThreadPoolExecutor(self._workers, "commitment-report") as pool:
-            while not self._stopped.is_set():
-                self._wake.clear()
-                try:
-                    if abs(self._clock() - renewed) > LEASE / 4:
-                        renewed = self._clock()
-                        self._jobs.renew(self._owner, renewed)
-                    self._hand_out(pool, slots)
-                    self._tick()
-                except GatewayError as error:  # the disk; it may come back
-                    _log.error("the commitment ledger cannot be used", error=error.message)
-                self._wake.wait(self._poll)
+        while not self._stopped.is_set():
+            self._wake.clear()
+            try:
+                if abs(self._clock() - renewed) > LEASE / 4:
+                    renewed = self._clock()
+                    self._jobs.renew(self._owner, renewed)
+                self._hand_out()
+                self._tick()
+            except GatewayError as error:  # the disk; it may come back
+                _log.error("the commitment ledger cannot be used", error=error.message)
+            self._wake.wait(self._poll)
 
-    def _hand_out(self, pool: ThreadPoolExecutor, slots: threading.Semaphore) -> None:
-        while not self._stopped.is_set() and slots.acquire(blocking=False):
+    def _hand_out(self) -> None:
+        """Start work on what is due, a daemon thread for each job, within the number of workers."""
+        while not self._stopped.is_set() and self._slots.acquire(blocking=False):
             job = self._jobs.claim(self._owner, self._clock())
             if job is None:
-                slots.release()
+                self._slots.release()
                 return
+            threading.Thread(target=self._finish, args=(job,), name="commitment-report", daemon=True).start()
 
-            def finish(job: Job = job) -> None:
-                try:
-                    self._work(job, self._on_new_association(job))
-                finally:
-                    slots.release()
-                    self._wake.set()
-
-            pool.submit(finish)
+    def _finish(self, job: Job) -> None:
+        try:
+            self._work(job, self._on_new_association(job))
+        finally:
+            self._slots.release()
+            self._wake.set()
 
     def _on_new_association(self, job: Job) -> Send:
         def send(event: EventReport) -> int:
