@@ -13,30 +13,45 @@ from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller
 from gateway.dicom.identifier import Negotiated, Query
 from gateway.dicom.models import Level, Model
+from gateway.errors import GatewayError
 from gateway.query.ports import QuerySource, Request
 
 
 class LeadingInstances:
-    """Asks a leading archive; an :class:`~gateway.commitment.decision.Elsewhere`.
+    """Asks leading archives; an :class:`~gateway.commitment.decision.Elsewhere`.
 
     Args:
-        source: the archive itself, not the cache in front of it.
+        sources: the archives themselves, not the caches in front of them; the first that has an instance counts.
     """
 
-    def __init__(self, source: QuerySource) -> None:
-        self._source = source
+    def __init__(self, sources: Sequence[QuerySource]) -> None:
+        self._sources = sources
 
     def __call__(self, sop_instance_uids: Sequence[str], requester: Caller) -> Mapping[str, str]:
-        """The SOP Class UIDs of the instances it has, by SOP Instance UID.
+        """The SOP Class UIDs of the instances they have, by SOP Instance UID.
 
         Raises:
-            UpstreamError: it could not tell.
+            GatewayError: one could not tell, and the others do not have all of them.
         """
-        keys = Attributes.of({"SOPInstanceUID": sop_instance_uids, "SOPClassUID": ""})
-        query = Query(Model.STUDY_ROOT, Level.IMAGE, keys, Negotiated(relational=True))
-        wanted = frozenset(sop_instance_uids)
-        found = {
-            answer.text(tags.SOPInstanceUID): answer.text(tags.SOPClassUID)
-            for answer in self._source.find(Request(query, requester))
-        }
-        return {uid: sop_class for uid, sop_class in found.items() if uid in wanted}
+        found: dict[str, str] = {}
+        failure: GatewayError | None = None
+        for source in self._sources:
+            missing = [uid for uid in sop_instance_uids if uid not in found]
+            if not missing:
+                return found
+            try:
+                found |= _ask(source, missing, requester)
+            except GatewayError as error:
+                failure = error
+        if failure is not None and len(found) < len(set(sop_instance_uids)):
+            raise failure
+        return found
+
+
+def _ask(source: QuerySource, uids: Sequence[str], requester: Caller) -> dict[str, str]:
+    keys = Attributes.of({"SOPInstanceUID": uids, "SOPClassUID": ""})
+    query = Query(Model.STUDY_ROOT, Level.IMAGE, keys, Negotiated(relational=True))
+    answers = {
+        one.text(tags.SOPInstanceUID): one.text(tags.SOPClassUID) for one in source.find(Request(query, requester))
+    }
+    return {uid: answers[uid] for uid in uids if uid in answers}

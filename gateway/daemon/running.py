@@ -16,6 +16,7 @@ from gateway import logs
 from gateway.archive.local import LocalArchive
 from gateway.coercion.parser import load_rules
 from gateway.coercion.rules import RuleSet
+from gateway.commitment.elsewhere import LeadingInstances
 from gateway.commitment.service import Commitment
 from gateway.config import Config
 from gateway.config.models import LogFormat
@@ -67,7 +68,7 @@ class Gateway:
             archive.start()
             leading = build_leading(self._config)
             stack.callback(leading.close)
-            commitment = build_commitment(self._config, archive, None)
+            commitment = build_commitment(self._config, archive, LeadingInstances(leading.archives))
             commitment.prepare()
             commitment.start()
             stack.callback(commitment.stop)

@@ -14,10 +14,13 @@ import pytest
 from gateway.archive.local import LocalArchive
 from gateway.commitment import inquiry, orthanc
 from gateway.commitment.decision import ArchiveDecider, Verify
+from gateway.commitment.elsewhere import LeadingInstances
 from gateway.commitment.messages import Reason, Reference
 from gateway.commitment.resources import Resources, reference_to
 from gateway.dicom.caller import Caller
 from gateway.dimse.ports import Peer
+from gateway.leading.archive import LeadingArchive, Options
+from gateway.leading.connecting import connector
 from tests.commitment.nodes import FAST, GatewayNode, gateway_node
 from tests.support import dicomfiles, peers
 from tests.support.ports import free_port
@@ -144,3 +147,17 @@ def test_orthancs_identifiers_are_ours(both: Pair) -> None:
             found = resources.find(name)
             assert len(found) == count, level
             assert {reference_to(one) for one in found} <= set(both.references)
+
+
+def test_orthanc_as_leading_archive_counts_where_its_holdings_are_asked_for(both: Pair) -> None:
+    """What is not here is looked for there, in one query without study or series."""
+    peer = both.node.commitment.routes.named("orthanc")
+    assert peer is not None
+    leading = LeadingArchive("orthanc", connector(peer, "GATEWAY"), Options())
+    try:
+        decider = ArchiveDecider(lambda *, sop_uids: [], Verify.SIZE, elsewhere=LeadingInstances([leading]))  # noqa: ARG005
+        wrong = Reference("1.2.840.10008.5.1.4.1.1.4", both.references[1].sop_instance_uid)
+        decided = list(decider([both.references[0], wrong, MISSING], Caller("MODALITY")))
+    finally:
+        leading.close()
+    assert decided == [0, Reason.CLASS_INSTANCE_CONFLICT, Reason.NO_SUCH_OBJECT_INSTANCE]

@@ -226,6 +226,22 @@ def test_stopping_waits_for_the_report_on_its_way(node: Build) -> None:
     assert here.jobs.job("2.25.1").state is State.REPORTED
 
 
+def test_a_peer_that_hangs_does_not_hold_up_the_end(node: Build) -> None:
+    here = node()
+    sending, go_on = threading.Event(), threading.Event()
+
+    def hang(peer: Peer) -> None:  # noqa: ARG001
+        sending.set()
+        go_on.wait(30)
+
+    here.wire.before = hang
+    here.ask()
+    assert sending.wait(30)
+    here.reporter.stop(grace=0.05)
+    assert here.jobs.job("2.25.1").state is State.REPORTING
+    go_on.set()
+
+
 @dataclass
 class Association:
     """The requestor's own association, while it lasts."""
