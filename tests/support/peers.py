@@ -160,35 +160,35 @@ def orthanc(
         settings: keys of its configuration over the ones set here.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    port, http_port = free_port(), free_port()
+    effective: dict[str, Any] = {
+        "Name": aet,
+        "StorageDirectory": str(folder),
+        "IndexDirectory": str(folder),
+        "Plugins": [],
+        "DicomAet": aet,
+        "DicomPort": free_port(),
+        "DicomCheckCalledAet": False,
+        "DicomAlwaysAllowEcho": True,
+        "DicomAlwaysAllowStore": True,
+        "DicomAlwaysAllowFind": True,
+        "DicomAlwaysAllowMove": True,
+        "DicomAlwaysAllowGet": True,
+        "DicomModalities": {title: [title, "127.0.0.1", to] for title, to in (peers or {}).items()},
+        "HttpPort": free_port(),
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "OverwriteInstances": True,
+        **(settings or {}),
+    }
     configuration = folder.with_name(f"{folder.name}.json")
-    configuration.write_text(
-        json.dumps(
-            {
-                "Name": aet,
-                "StorageDirectory": str(folder),
-                "IndexDirectory": str(folder),
-                "Plugins": [],
-                "DicomAet": aet,
-                "DicomPort": port,
-                "DicomCheckCalledAet": False,
-                "DicomAlwaysAllowEcho": True,
-                "DicomAlwaysAllowStore": True,
-                "DicomAlwaysAllowFind": True,
-                "DicomAlwaysAllowMove": True,
-                "DicomAlwaysAllowGet": True,
-                "DicomModalities": {title: [title, "127.0.0.1", to] for title, to in (peers or {}).items()},
-                "HttpPort": http_port,
-                "RemoteAccessAllowed": False,
-                "AuthenticationEnabled": False,
-                "OverwriteInstances": True,
-                **(settings or {}),
-            }
-        )
-    )
+    configuration.write_text(json.dumps(effective))
     command: list[str | Path] = [path_of("Orthanc"), configuration]
-    peer = RunningPeer(aet, port, folder, command, _answers_http, http_port=http_port)
-    with _running(peer):
+    with _running(
+        RunningPeer(
+            effective["DicomAet"], effective["DicomPort"], folder, command, _answers_http,
+            http_port=effective["HttpPort"],
+        )
+    ) as peer:  # fmt: skip
         yield peer
 
 

@@ -17,6 +17,7 @@ PACKAGES = {
     "dcmtk": ("dcmqrscp", "storescp", "echoscu", "findscu", "movescu", "getscu", "storescu", "dcmsend"),
     "orthanc": ("Orthanc",),
     "prometheus": ("prometheus", "promtool"),
+    "curl": ("curl",),
 }
 """Debian packages and the commands of them that tests use."""
 
