@@ -121,6 +121,18 @@ class IncomingFile:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove temporary files that a killed process of ours left; not for a folder that somebody else receives into."""
+    """Remove temporary files of processes that have ended."""
     for part in folder.glob(f".*{_PART}"):
-        part.unlink(missing_ok=True)
+        number = part.name.removesuffix(_PART).rpartition(".")[2].partition("-")[0]
+        if number.isdecimal() and not _runs(int(number)):
+            part.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -9,8 +9,8 @@ out by some archives, and calling AE titles are others' by some, so neither is r
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from time import monotonic
@@ -18,11 +18,12 @@ from typing import Protocol
 
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.models import SERVICES, Model
-from gateway.dicom.status import Kind, kind
+from gateway.dicom.status import Kind, Status, kind
 from gateway.dimse.negotiation import Role
 from gateway.dimse.ports import Cancelled as IsCancelled
 from gateway.dimse.ports import Peer, Receiver
 from gateway.dimse.requestor import Association, RetrieveProgress, connect
+from gateway.dimse.sopclasses import STORAGE_SYNTAXES
 from gateway.errors import Cancelled, UpstreamError, UpstreamKind
 from gateway.logs import get_logger
 from gateway.retrieve.contexts import FALLBACKS, MAX_CONTEXTS
@@ -32,10 +33,9 @@ from gateway.retrieve.ports import Pair
 _log = get_logger("retrieve")
 _STUDY_ROOT = next(service for service in SERVICES if service.model is Model.STUDY_ROOT)
 _UIDS_A_REQUEST = 100
-_LATE_SECONDS = 10.0
 _pause = threading.Event()  # never set: a wait that a stop of the process ends
 
-STORED_SYNTAXES = (
+_FREQUENT = (
     *FALLBACKS,
     "1.2.840.10008.1.2.4.70",  # JPEG lossless, first-order prediction
     "1.2.840.10008.1.2.4.90",  # JPEG 2000 lossless
@@ -43,16 +43,12 @@ STORED_SYNTAXES = (
     "1.2.840.10008.1.2.4.91",  # JPEG 2000
     "1.2.840.10008.1.2.5",  # RLE
     "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
-    "1.2.840.10008.1.2.4.81",  # JPEG-LS near-lossless
     "1.2.840.10008.1.2.4.51",  # JPEG extended
-    "1.2.840.10008.1.2.4.57",  # JPEG lossless, process 14
-    "1.2.840.10008.1.2.4.201",  # HTJ2K lossless
-    "1.2.840.10008.1.2.4.202",
-    "1.2.840.10008.1.2.4.203",
-    "1.2.840.10008.1.2.4.100",  # MPEG2
-    "1.2.840.10008.1.2.4.102",  # MPEG-4 AVC/H.264
 )
+STORED_SYNTAXES = (*_FREQUENT, *sorted(STORAGE_SYNTAXES - frozenset(_FREQUENT)))
 """Transfer syntaxes that instances come in, the most frequent first: when contexts run short, the rest is left out."""
+
+_NOT_OFFERED = frozenset({Status.SOP_CLASS_NOT_SUPPORTED, Status.NO_SUCH_SOP_CLASS, Status.UNRECOGNISED_OPERATION})
 
 COMMON_CLASSES = tuple(
     f"1.2.840.10008.5.1.4.1.1.{number}"
@@ -88,7 +84,13 @@ class Upstream(Protocol):
 
 
 def identifiers(missing: Missing) -> Iterator[Attributes]:
-    """What to ask for: whole series together, of others the instances that lack (PS3.4 C.4.2.2.1)."""
+    """What to ask for: whole series together, of others the instances that lack (PS3.4 C.4.2.2.1).
+
+    When neither is named it is the whole study, whatever it may have.
+    """
+    if not missing.instances and not missing.whole_series:
+        yield Attributes.of({"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": missing.study_instance_uid})
+        return
     whole = sorted(missing.whole_series)
     for part in _parts(whole):
         yield Attributes.of(
@@ -121,57 +123,94 @@ def storage_contexts(classes: Sequence[str], room: int) -> list[Pair]:
     return [(one, syntax) for one in known for syntax in STORED_SYNTAXES[:each]][:room]
 
 
+Serving = Callable[[Receiver], AbstractContextManager[object]]
+"""Makes a receiver reachable for C-STOREs while a C-MOVE to ourselves runs."""
+
+
+def _already(receiver: Receiver) -> AbstractContextManager[object]:
+    """Our server takes them anyway and finds the receiver by itself."""
+    return nullcontext(receiver)
+
+
+def _ignore(_response: RetrieveProgress) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class DimseUpstream:
-    """The leading archive over DIMSE.
+    """An archive over DIMSE.
 
-    Args:
-        aet: our AE title, also the move destination that the leading archive knows us by.
+    Attributes:
+        aet: our AE title, also the move destination that the archive knows us by.
+        late_seconds: how long instances of a C-MOVE may come after its final response, from one to the next.
+        serving: around a C-MOVE.
+        on_response: told of every response to a C-GET or C-MOVE.
     """
 
     peer: Peer
     aet: str
     via: Via = Via.AUTO
-    late_seconds: float = _LATE_SECONDS
-    """How long instances of a C-MOVE may come after its final response, from one to the next."""
+    late_seconds: float = 10.0
+    serving: Serving = _already
+    on_response: Callable[[RetrieveProgress], None] = _ignore
 
     def fetch(self, missing: Missing, receiver: Receiver, arrived: Callable[[], int], stop: IsCancelled) -> None:
         """As :class:`Upstream`."""
-        if self.via is not Via.MOVE:
-            association = self._for_get(missing)
-            if self.via is Via.GET or offers(association, _STUDY_ROOT.get):
-                with association:
-                    for identifier in identifiers(missing):
-                        self._last(association.get(_STUDY_ROOT.get, identifier, receiver, stop))
-                return
-            association.release()
-        with connect(self.peer, self.aet, [(_STUDY_ROOT.move, one) for one in FALLBACKS]) as association:
-            for identifier in identifiers(missing):
-                self._last(association.move(_STUDY_ROOT.move, identifier, self.aet, stop))
-        self._await_late(len(missing.instances), arrived, stop)
+        if self.via is Via.MOVE or not self._got(missing, receiver, stop):
+            self._move(missing, receiver, arrived, stop)
+
+    def _got(self, missing: Missing, receiver: Receiver, stop: IsCancelled) -> bool:
+        """C-GET; false when the archive has none and C-MOVE is to be tried."""
+        with self._for_get(missing) as association:
+            if self.via is Via.AUTO and not offers(association, _STUDY_ROOT.get):
+                return False
+            try:
+                for identifier in identifiers(missing):
+                    self._watch(association.get(_STUDY_ROOT.get, identifier, receiver, stop))
+            except UpstreamError as error:
+                if self.via is Via.GET or error.upstream_status not in _NOT_OFFERED:
+                    raise
+                return False
+        return True
 
     def _for_get(self, missing: Missing) -> Association:
         asking = [(_STUDY_ROOT.get, one) for one in FALLBACKS]
         storage = storage_contexts([one.sop_class_uid for one in missing.instances], MAX_CONTEXTS - len(asking))
-        roles: Mapping[str, Role] = {sop_class: Role(scu=False, scp=True) for sop_class, _ in storage}
+        roles = {sop_class: Role(scu=False, scp=True) for sop_class, _ in storage}
         return connect(self.peer, self.aet, [*asking, *storage], roles=roles)
 
-    def _last(self, responses: Iterator[RetrieveProgress]) -> None:
+    def _move(self, missing: Missing, receiver: Receiver, arrived: Callable[[], int], stop: IsCancelled) -> None:
+        sent = 0
+        with self.serving(receiver):
+            with connect(self.peer, self.aet, [(_STUDY_ROOT.move, one) for one in FALLBACKS]) as association:
+                for identifier in identifiers(missing):
+                    final = self._watch(association.move(_STUDY_ROOT.move, identifier, self.aet, stop))
+                    sent += final.completed + final.warning
+            self._await_late(len(missing.instances) or sent, arrived, stop)
+
+    def _watch(self, responses: Iterator[RetrieveProgress]) -> RetrieveProgress:
         """Read the responses to the last one and see what it says."""
-        final = deque(responses, maxlen=1).pop()
-        status = final.status
+        final: RetrieveProgress | None = None
+        for response in responses:
+            self.on_response(response)
+            final = response
+        if final is None:
+            raise UpstreamError(f"{self.peer.name}: no response", UpstreamKind.PROTOCOL)
         if final.failed or final.warning:
             _log.warning(
-                "leading archive could not send everything",
+                "the archive could not send everything",
                 peer=self.peer.name,
-                status=f"{status:04X}H",
+                status=f"{final.status:04X}H",
                 failed=final.failed,
                 warning=final.warning,
             )
-        if kind(status) is Kind.FAILURE and not final.completed:
+        if kind(final.status) is Kind.FAILURE and not final.completed:
             raise UpstreamError(
-                f"{self.peer.name}: retrieve ended with {status:04X}H", UpstreamKind.STATUS, upstream_status=status
+                f"{self.peer.name}: retrieve ended with status {final.status:04X}H",
+                UpstreamKind.STATUS,
+                upstream_status=final.status,
             )
+        return final
 
     def _await_late(self, expected: int, arrived: Callable[[], int], stop: IsCancelled) -> None:
         """Some archives answer first and send afterwards."""
