@@ -48,10 +48,15 @@ _ADDRESS = re.compile(r"(?:(?P<aet>[^@]*)@)?(?P<host>\[[^\]]+\]|[^:\[\]]+):(?P<p
 
 @dataclass(frozen=True)
 class Remote:
-    """Whom to call and under which title."""
+    """Whom to call and under which title.
+
+    Attributes:
+        configured: it is a peer of the configuration.
+    """
 
     peer: Peer
     calling: str
+    configured: bool = False
 
     @property
     def name(self) -> str:
@@ -81,7 +86,25 @@ def remote(
         return Remote(_from_address(connect, called, timeout), _title(mine or DEFAULT_CALLING, "-aet"))
     loaded = configuration(config)
     assert peer is not None
-    return Remote(_from_configuration(loaded, peer, called, timeout), _title(mine or loaded.ae.title, "-aet"))
+    target = _from_configuration(loaded, peer, called, timeout)
+    return Remote(target, _title(mine or loaded.ae.title, "-aet"), configured=True)
+
+
+def listener(bind: str | None) -> tuple[str, int] | None:
+    """Where ``-b`` says to listen: address and port; None when it names no port.
+
+    Raises:
+        typer.BadParameter: the port is none.
+    """
+    if bind is None:
+        return None
+    title, at, address = bind.partition("@")
+    host, colon, port = (address if at else title).rpartition(":")
+    if not colon:
+        return None
+    if not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise typer.BadParameter(f"'{bind}' is not AET[@IP][:PORT]", param_hint="-b")
+    return (host.strip("[]") if at and host else "127.0.0.1"), int(port)
 
 
 def _from_address(text: str, called: str | None, timeout: float | None) -> Peer:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from gateway.archive.heads import read_head
+from gateway.cli.asking import WaitOption, ask_for, describe, show
 from gateway.cli.common import OPERATION_FAILED, ConfigOption, JsonOption, print_json, problem, warn
 from gateway.cli.remote import (
     BindOption,
@@ -21,6 +22,8 @@ from gateway.cli.remote import (
     TimeoutOption,
     remote,
 )
+from gateway.commitment.alone import Answer
+from gateway.commitment.messages import Reference
 from gateway.dicom import tags
 from gateway.dicom.instance import Outgoing
 from gateway.dicom.status import Kind, kind
@@ -57,6 +60,8 @@ def store(
     bind: BindOption = None,
     config: ConfigOption = None,
     timeout: TimeoutOption = None,
+    commit: Annotated[bool, typer.Option("--commit", help="Then ask the peer to commit to what it took.")] = False,
+    wait: WaitOption = 60.0,
     as_json: JsonOption = False,
 ) -> int:
     """Send files to a peer: store -c AET@HOST:PORT file.dcm folder/."""
@@ -64,15 +69,28 @@ def store(
     outgoing, unreadable = _read(files)
     sent = list(_send(target, outgoing))
     failures = [one for one in sent if one.failed]
+    answer = _commit(target, outgoing, sent, bind=bind, config=config, wait=wait) if commit else None
     if as_json:
-        print_json({"sent": [one.__dict__ for one in sent], "unreadable": unreadable})
+        document = {"sent": [one.__dict__ for one in sent], "unreadable": unreadable}
+        print_json({**document, "commitment": describe(answer)} if answer else document)
     else:
         print(f"{len(sent) - len(failures)} of {len(sent) + len(unreadable)} files sent to {target.name}")
     for one in failures:
         problem(f"{one.path}: status {one.status:04X}H")
     for path in unreadable:
         problem(f"{path}: not a DICOM file")
-    return OPERATION_FAILED if failures or unreadable or not sent else 0
+    committed = show(answer, as_json=None if as_json else False) if answer else 0
+    return OPERATION_FAILED if failures or unreadable or not sent or committed else 0
+
+
+def _commit(
+    target: Remote, outgoing: Sequence[Outgoing], sent: Sequence[Sent], *, bind: str | None, config: Path | None,
+    wait: float,
+) -> Answer | None:  # fmt: skip
+    taken = {one.sop_instance_uid for one in sent if not one.failed}
+    references = [Reference(one.sop_class_uid, one.sop_instance_uid) for one in outgoing]
+    wanted = [one for one in references if one.sop_instance_uid in taken]
+    return ask_for(target, wanted, bind=bind, config=config, wait=wait) if wanted else None
 
 
 def _read(paths: Sequence[Path]) -> tuple[list[Outgoing], list[str]]:

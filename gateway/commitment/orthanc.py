@@ -138,7 +138,7 @@ def report(inquiry: Inquiry, instances: Sequence[Decided]) -> dict[str, object]:
         return answer
     answer["Success"] = [_named(one.reference) for one in instances if one.reason == 0]
     answer["Failures"] = [
-        {**_named(one.reference), "FailureReason": reason, "Description": _description(reason)}
+        {**_named(one.reference), "FailureReason": reason, "Description": describe(reason)}
         for one in instances
         if (reason := Reason.PROCESSING_FAILURE.value if one.reason is None else one.reason)
     ]
@@ -149,5 +149,6 @@ def _named(reference: Reference) -> dict[str, object]:
     return {"SOPClassUID": reference.sop_class_uid, "SOPInstanceUID": reference.sop_instance_uid}
 
 
-def _description(reason: int) -> str:
+def describe(reason: int) -> str:
+    """A Failure Reason in words; 0 is success."""
     return DESCRIPTIONS.get(reason, "Unknown failure reason")

@@ -84,14 +84,7 @@ class CommitmentRoutes:
             found = describe_job(jobs.job(uid))
         except UnknownTransaction as error:
             raise HTTPException(404, "no job with this Transaction UID") from error
-        found["decided"] = [
-            {
-                "sop_class_uid": one.reference.sop_class_uid,
-                "sop_instance_uid": one.reference.sop_instance_uid,
-                "reason": one.reason,
-            }
-            for one in jobs.instances(uid)
-        ]
+        found["decided"] = [describe_decided(one) for one in jobs.instances(uid)]
         return JSONResponse(found)
 
     def change(self, request: Request) -> Response:
@@ -125,6 +118,16 @@ def describe_job(found: Job) -> dict[str, object]:
         "due": _iso(found.progress.due) if found.state in job.OPEN else None,
         "answer": None if found.answer is None else f"{found.answer:04X}H",
         "note": found.note,
+    }
+
+
+def describe_decided(one: Decided) -> dict[str, object]:
+    """An instance of a job; ``reason`` is null while open, 0 when committed."""
+    reference = one.reference
+    return {
+        "sop_class_uid": reference.sop_class_uid,
+        "sop_instance_uid": reference.sop_instance_uid,
+        "reason": one.reason,
     }
 
 
