@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv lint types imports test demo lock clean help bench
+.PHONY: venv lint types imports test demo crash lock clean help bench
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -46,6 +46,10 @@ bench: $(STAMP) ## ours beside Orthanc and dcmqrscp; QUICK=1 takes under three m
 		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null 2>&1 && apt-get install -y -qq dcmtk orthanc; } || \
 		{ echo "error: the peers are missing: apt-get install dcmtk orthanc"; exit 2; }
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
+
+crash: $(STAMP) ## kill the archive a thousand times at random moments and look for what is lost
+	@rm -rf var/crash && mkdir -p var/crash
+	$(BIN)/python -m tests.archive.crash var/crash/files 1000
 
 lock: ## resolve the lock files anew (needs uv): development, what the container runs, what builds its wheel
 	$(LOCK) pyproject.toml --group dev --all-extras -o requirements.lock

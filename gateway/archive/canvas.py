@@ -34,7 +34,7 @@ from gateway.errors import StorageError
 _LONG = Struct("<L")
 _SHORT = Struct("<H")
 _LINKS = Struct("<4sL8sL8sH8sL")
-_GROWTH = 1 << 22
+_GROWTH = 1 << 20
 _FIRST_ROOT = b"\4\0\0\x12UL\4\0"
 _LAST_ROOT = b"\4\0\2\x12UL\4\0"
 _SEQUENCE = b"\4\0\x20\x12SQ\0\0\xff\xff\xff\xff"
@@ -77,6 +77,8 @@ class Canvas:
         if at + size + 8 > MAX_BYTES:
             raise StorageError("the DICOMDIR would pass 2 GiB", hint="split the archive into several file-sets")
         if at + size + 8 > len(self._map):
+            # Without blocks behind it, a write to a map is a signal on a full disk, not an error.
+            os.posix_fallocate(self._fd, len(self._map), at + size + _GROWTH - len(self._map))
             self._map.resize(at + size + _GROWTH)
         links = _LINKS.pack(ITEM, size - 8, NEXT_HEADER, 0, USE_HEADER, 0xFFFF, LOWER_HEADER, 0)
         self._map[at : at + size] = links + body

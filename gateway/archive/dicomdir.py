@@ -1,6 +1,6 @@
 """Reading a DICOMDIR as it is found in the field (PS3.3 Annex F, PS3.10 8.6).
 
-The file is mapped, and its records are followed by their offsets, depth first. The usual record, explicit VR little
+A large file is mapped. The records are followed by their offsets, depth first. The usual record, explicit VR little
 endian with its links first in an item of defined length, is taken apart by one ``Struct``; anything else goes the
 slow way: implicit VR, big endian, undefined lengths, missing delimiters, other orders. Offsets that are all shifted
 are mended by the nearest record, a file without offsets is read in order by the types of its records.
@@ -12,6 +12,7 @@ lost, what hung on them is left out rather than guessed at, since a guess could 
 from __future__ import annotations
 
 import mmap
+import os
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import suppress
@@ -29,9 +30,10 @@ from gateway.dicom.encoding import UNDEFINED
 NEXT, IN_USE, LOWER, TYPE = 0x00041400, 0x00041410, 0x00041420, 0x00041430
 PRIVATE_UID, FILE_ID = 0x00041432, 0x00041500
 SOP_CLASS, SOP_INSTANCE, TRANSFER_SYNTAX = 0x00041510, 0x00041511, 0x00041512
-FIRST_ROOT, LAST_ROOT, CONSISTENCY, SEQUENCE = 0x00041200, 0x00041202, 0x00041212, 0x00041220
+FIRST_ROOT, CONSISTENCY, SEQUENCE = 0x00041200, 0x00041212, 0x00041220
 
 MAX_DEPTH = 16
+_MAPPED = 1 << 25
 MAX_BYTES = 2**31 - 1
 """dcm4che keeps offsets in an int; a larger file-set has to be split."""
 
@@ -96,6 +98,7 @@ class Dicomdir:
 
     Attributes:
         quarantined: filled while :meth:`records` is walked.
+        consistent: whether whoever wrote it had finished (File-set Consistency Flag, PS3.3 F.3.2.1).
         appendable: after a walk, whether every record has the shape that the publisher patches in place.
 
     Raises:
@@ -105,10 +108,13 @@ class Dicomdir:
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
-            try:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            except ValueError as error:
-                raise NotADicomdir("the file is empty") from error
+            size = os.fstat(file.fileno()).st_size
+            if not size:
+                raise NotADicomdir("the file is empty")
+            # A file that somebody cuts short ends a process that has it mapped, so only what is large is mapped.
+            self._map = (
+                mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size > _MAPPED else file.read()
+            )  # fmt: skip
         self.size = len(self._map)
         self.quarantined: list[Quarantined] = []
         self.links_lost = False
@@ -135,8 +141,9 @@ class Dicomdir:
     def close(self) -> None:
         """Unmap the file."""
         self._view.release()
-        with suppress(BufferError):  # a traceback may still hold a view; the map goes with it
-            self._map.close()
+        if isinstance(self._map, mmap.mmap):
+            with suppress(BufferError):  # a traceback may still hold a view; the map goes with it
+                self._map.close()
 
     def _read_front(self) -> None:
         """File meta, then the elements of the file-set up to the sequence of records."""
@@ -146,7 +153,8 @@ class Dicomdir:
             pos = 132 + read
             uid = meta[0x00020010].value.decode("latin-1").strip("\0 ") if 0x00020010 in meta else ""
         self.implicit, self.big = self._detect(pos, uid)
-        self.first_root = self.last_root = 0
+        self.first_root = 0
+        self.consistent = True
         self.file_set_id = ""
         while pos + 8 <= self.size:
             tag, _, length, body = self._header(pos)
@@ -172,12 +180,10 @@ class Dicomdir:
         return (not explicit) if uid != syntax.EXPLICIT_BIG else False, False
 
     def _front_element(self, tag: int, value: bytes) -> None:
-        if self.big and len(value) == 4:
-            value = value[::-1]
         if tag == FIRST_ROOT and len(value) == 4:
-            self.first_root = unpack("<L", value)[0]
-        elif tag == LAST_ROOT and len(value) == 4:
-            self.last_root = unpack("<L", value)[0]
+            self.first_root = unpack(">L" if self.big else "<L", value)[0]
+        elif tag == CONSISTENCY:
+            self.consistent = not any(value)
         elif tag == 0x00041130:
             self.file_set_id = value.decode("latin-1").strip(" \0")
 

@@ -19,6 +19,7 @@ from gateway.archive.index import Durability
 from gateway.errors import StorageError
 
 INCOMING = ".incoming"
+_TRIES = 100
 
 
 class Disk:
@@ -29,7 +30,7 @@ class Disk:
         self.incoming = root / INCOMING
         self._full = durability is Durability.FULL
         self._data = durability is not Durability.NONE
-        self._durable: set[str] = set()
+        self._durable: dict[str, int] = {}
 
     def sync(self, fd: int) -> None:
         """Make a file's bytes durable."""
@@ -51,16 +52,16 @@ class Disk:
 
         A folder that is there already may be another writer's, not yet synced, so the first use of each syncs.
         """
-        if str(path) in self._durable:
-            path.mkdir(parents=True, exist_ok=True)
-            return
-        missing = [path, *(one for one in path.parents if one != self.root and self.root in one.parents)]
         path.mkdir(parents=True, exist_ok=True)
-        for one in reversed(missing):
+        inode = path.stat().st_ino
+        if self._durable.get(str(path)) == inode:
+            return
+        above = [path, *(one for one in path.parents if self.root in one.parents)]
+        for one in reversed(above):
             self.sync_folder(one.parent)
         if len(self._durable) > 10_000:
             self._durable.clear()
-        self._durable.add(str(path))
+        self._durable[str(path)] = inode
 
     def free(self) -> int:
         """Bytes free on the disk for a process without privileges.
@@ -91,13 +92,19 @@ class Disk:
     def place(self, temporary: Path, wanted: Iterable[str]) -> str:
         """Give a finished temporary file its place, the first one of ``wanted`` that is free; its folder is synced."""
         for file_id in wanted:
-            target = self.root / file_id
-            self.make_folder(target.parent)
             with suppress(FileExistsError):
-                os.link(temporary, target)
-                self.sync_folder(target.parent)
+                self._link(temporary, self.root / file_id)
                 return file_id
         raise StorageError("no free File ID for the instance")
+
+    def _link(self, temporary: Path, target: Path) -> None:
+        for _ in range(_TRIES):
+            with suppress(FileNotFoundError):  # a deletion has just removed the folder because it was empty
+                self.make_folder(target.parent)
+                os.link(temporary, target)
+                self.sync_folder(target.parent)
+                return
+        raise StorageError("the instance's folder vanishes as often as it is made")
 
     def remove(self, file_ids: Iterable[str]) -> None:
         """Unlink objects and the folders that become empty; what is gone already is no error."""
@@ -112,7 +119,6 @@ class Disk:
 
     def _remove_empty(self, folder: Path) -> None:
         while folder != self.root and self.root in folder.parents:
-            self._durable.discard(str(folder))
             try:
                 folder.rmdir()
             except FileNotFoundError:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 FOLDER = "DICOM"
+_COMPONENT = re.compile(r"[A-Z0-9_]{1,8}")
 
 
 class BadFileID(ValueError):
@@ -78,3 +80,9 @@ def _names(folder: Path) -> list[str]:
         return os.listdir(folder)  # noqa: PTH208 - names only, of folders with thousands of files
     except NotADirectoryError:
         return []
+
+
+def is_file_id(path: str) -> bool:
+    """Whether a relative path can stand in a DICOMDIR (PS3.10 8.2, PS3.3 F.3.2.2)."""
+    components = path.split("/")
+    return len(components) <= 8 and all(_COMPONENT.fullmatch(one) for one in components)

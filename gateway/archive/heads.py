@@ -1,11 +1,12 @@
 """The head of an object file: File Meta Information and the attributes in front of bulk data (PS3.10 7.1).
 
-The file is mapped, so only the pages of the head are read, whatever the size of the pixel data.
+Only the head is read, in growing parts, whatever the size of the pixel data. Nothing is mapped: a disk that fails under
+a map ends the process by a signal.
 """
 
 from __future__ import annotations
 
-import mmap
+import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from gateway.errors import BadInstance, StorageError
 _STOPS = (tag_of("ContentTemplateSequence"), 0x00290000, 0x00210000)
 """Behind the last attribute wanted (a report's content tree comes later), and nearer stops for malformed files."""
 
+_PARTS = (1 << 15, 1 << 19, 1 << 25)
 _INFLATED = 1 << 20
 _MAX_VALUE = 1 << 16
 """Longer values are bulk data, or an attack, and not for the index."""
@@ -89,21 +91,28 @@ def head_of(fd: int) -> Head:
 
 
 def _head(fd: int) -> Head:
-    try:
-        mapped = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
-    except ValueError as error:
-        raise BadInstance("the file is empty") from error
-    view = memoryview(mapped)
-    try:
-        meta, offset = _meta(view)
-        if 0x00020010 not in meta:
-            raise BadInstance("File Meta Information has no Transfer Syntax UID")
-        uid = meta[0x00020010].value.decode("latin-1").strip("\0 ")
-        elements = _elements(view[offset:], uid)
-    except MalformedDataset as error:
-        raise BadInstance(f"no readable data set: {error.reason}") from error
-    kept = {tag: one for tag, one in elements.items() if _kept(tag, one)}
-    return Head(uid, len(view), offset, Attributes(kept))
+    """Read as little as it takes: most heads end within the first part."""
+    size = os.fstat(fd).st_size
+    for part in _PARTS:
+        try:
+            head = _parse(os.pread(fd, part, 0), size, last=part == _PARTS[-1])
+        except MalformedDataset as error:
+            if part >= size or part == _PARTS[-1]:
+                raise BadInstance(f"no readable data set: {error.reason}") from error
+            continue
+        if head is not None:
+            return head
+    raise AssertionError("the last part returns or raises")
+
+
+def _parse(data: bytes, size: int, *, last: bool) -> Head | None:
+    """The head out of a file's first bytes; None when it goes on behind them."""
+    whole = last or len(data) == size
+    uid, offset = _meta(data)
+    elements, complete = _elements(data[offset:], uid, whole=whole)
+    if not complete and not whole:
+        return None
+    return Head(uid, size, offset, Attributes({tag: one for tag, one in elements.items() if _kept(tag, one)}))
 
 
 def _kept(tag: int, element: Element) -> bool:
@@ -112,31 +121,35 @@ def _kept(tag: int, element: Element) -> bool:
     return tag in IMAGE_ATTRIBUTES or (level_of(tag) is not Level.IMAGE and tag not in COMPUTED_ATTRIBUTES)
 
 
-def _meta(view: memoryview) -> tuple[dict[int, Element], int]:
-    if bytes(view[128:132]) != b"DICM":
+def _meta(data: bytes) -> tuple[str, int]:
+    """The transfer syntax, and where the data set begins."""
+    if data[128:132] != b"DICM":
         raise BadInstance("the file has no DICM prefix")
-    meta, read = encoding.read(view[132:], implicit=False, stop=0x00030000)
-    return meta, 132 + read
+    meta, read = encoding.read(memoryview(data)[132:], implicit=False, stop=0x00030000)
+    if 0x00020010 not in meta:
+        raise BadInstance("File Meta Information has no Transfer Syntax UID")
+    return meta[0x00020010].value.decode("latin-1").strip("\0 "), 132 + read
 
 
-def _elements(body: memoryview, uid: str) -> dict[int, Element]:
-    failure: MalformedDataset | None = None
-    for stop in _STOPS:
+def _elements(body: bytes, uid: str, *, whole: bool) -> tuple[dict[int, Element], bool]:
+    """The elements in front of a stop, and whether that stop was reached."""
+    for stop in _STOPS if whole else _STOPS[:1]:
         try:
             return _read(body, uid, stop)
-        except MalformedDataset as error:
-            failure = error
-    assert failure is not None
-    raise failure
+        except MalformedDataset:
+            if not whole or stop == _STOPS[-1]:
+                raise
+    raise AssertionError("the last stop returns or raises")
 
 
-def _read(body: memoryview, uid: str, stop: int) -> dict[int, Element]:
+def _read(body: bytes, uid: str, stop: int) -> tuple[dict[int, Element], bool]:
     if uid == syntax.EXPLICIT_BIG:
-        return syntax.read_big_endian(body, stop=stop)[0]
+        elements, end = syntax.read_big_endian(memoryview(body), stop=stop)
+        return elements, end < len(body)
     if uid == syntax.DEFLATED:
-        inflated = zlib.decompressobj(-15).decompress(body, _INFLATED)
-        return encoding.read(inflated, implicit=False, stop=stop)[0]
-    return encoding.read(body, implicit=uid == syntax.IMPLICIT_LITTLE, stop=stop)[0]
+        body = zlib.decompressobj(-15).decompress(body, _INFLATED)
+    elements, end = encoding.read(body, implicit=uid == syntax.IMPLICIT_LITTLE, stop=stop)
+    return elements, end < len(body)
 
 
 def required_uids(attributes: Attributes) -> tuple[str, str, str, str]:

@@ -88,7 +88,7 @@ class Importer:
         self._done.quarantined.extend(source.quarantined)
         with self._index.write() as db:
             self._done.added = _count(db) - before
-            if not self._done.quarantined:
+            if source.consistent and not self._done.quarantined:
                 self._done.dropped = self._drop(db)
             _note(db, self._done.quarantined)
         return self._done

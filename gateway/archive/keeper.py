@@ -7,12 +7,15 @@ import time
 from collections.abc import Callable, Sequence
 
 from gateway.archive.delete import deleted_since
-from gateway.archive.index import Index
+from gateway.archive.enrich import enrich
+from gateway.archive.index import Index, file_lock
 from gateway.archive.publish import Publisher, signature_of
 from gateway.errors import StorageError
 from gateway.logs import get_logger
 
 _log = get_logger("archive")
+_ENRICH_SECONDS = 0.2
+_ENRICH_FILES = 50
 _SHARE = 10
 """Publishing takes one part in so many of the time at most: a large DICOMDIR is published less often."""
 
@@ -59,9 +62,19 @@ class Keeper:
             if self._publisher.due() and (self._settled() or last):
                 self._publisher.sync(blocking=last)
                 self._seen = signature_of(self._publisher.dicomdir)
+            if not last:
+                self._enrich()
         except StorageError as error:
             # The disk may be full now and not later; readiness and the log say so meanwhile.
             _log.error("the DICOMDIR was not published", error=error.message)
+
+    def _enrich(self) -> None:
+        """Look at imported files for a while, in one process at a time, giving way to everything else."""
+        started = time.monotonic()
+        with file_lock(self._index.path.with_name(self._index.path.name + ".enrich"), blocking=False) as mine:
+            while mine and not self._stop.is_set() and time.monotonic() - started < _ENRICH_SECONDS:
+                if not enrich(self._index, self._publisher.dicomdir.parent, _ENRICH_FILES):
+                    return
 
     def _settled(self) -> bool:
         """Whether nobody is writing the DICOMDIR: it is as it was a moment ago."""

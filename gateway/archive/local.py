@@ -14,6 +14,7 @@ from gateway.archive.index import Durability, Index
 from gateway.archive.keeper import Keeper
 from gateway.archive.publish import Publisher
 from gateway.archive.store import OnConflict, Store
+from gateway.archive.verify import Kind, Problem, Verifier
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller
 from gateway.dicom.instance import StoredInstance
@@ -92,7 +93,6 @@ class LocalArchive:
             self._refuse_lost_dicomdir()
         if removed := store.recover(self._index, self._disk):
             _log.info("removed unfinished stores of an earlier run", files=removed)
-        self._publisher.recover()
 
     def start(self) -> None:
         """Keep the DICOMDIR published in the background of this process, until :meth:`close`."""
@@ -160,6 +160,29 @@ class LocalArchive:
         """Every study with its counts and size."""
         with self._index.read() as db:
             return list(report.studies(db))
+
+    def verify(self, *, quick: bool = False, repair: bool = False, forget_missing: bool = False) -> list[Problem]:
+        """Compare index, DICOMDIR and disk; what is wrong, and whether it was mended.
+
+        Args:
+            quick: compare presence and sizes only, without opening the files.
+            repair: mend what can be mended without loss.
+            forget_missing: with ``repair``, also drop the entries of files that are missing.
+
+        Raises:
+            StorageError: index or disk cannot be read or written.
+        """
+        self.sync(reread=repair)
+        verifier = Verifier(self._index, self._disk, self.dicomdir, quick=quick)
+        try:
+            found = list(verifier.problems())
+            if repair:
+                order = sorted(found, key=lambda one: one.kind is Kind.MISSING)  # after files that turned up elsewhere
+                found = [verifier.mend(one, self._clock(), forget_missing=forget_missing) for one in order]
+                self.sync()
+        except OSError as error:
+            raise StorageError(f"the file-set cannot be read: {error.strerror}") from error
+        return found
 
     def on_deleted(self, observer: Callable[[Sequence[str]], None]) -> None:
         """Have ``observer`` called with the Study Instance UIDs that a deletion in any process touched.

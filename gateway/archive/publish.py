@@ -117,6 +117,7 @@ class Publisher:
             if not mine:
                 return None
             try:
+                self._recover()
                 found = self._merge(progress, reread=reread)
                 self._publish(compact=compact)
                 self._unlink()
@@ -124,17 +125,16 @@ class Publisher:
                 raise StorageError(f"the DICOMDIR cannot be published: {error.strerror}") from error
             return found
 
-    def recover(self) -> None:
+    def _recover(self) -> None:
         """End a publication that a crash interrupted before or after its transaction."""
-        with file_lock(self._lock):
-            if not self._new.exists():
-                return
-            with self._index.read() as db:
-                announced, before = get_meta(db, "dicomdir", ""), get_meta(db, "before", "")
-            if signature_of(self._new) == announced and signature_of(self.dicomdir) == before:
-                self._rename()
-            else:
-                self._new.unlink()
+        if not self._new.exists():
+            return
+        with self._index.read() as db:
+            announced, before = get_meta(db, "dicomdir", ""), get_meta(db, "before", "")
+        if signature_of(self._new) == announced and signature_of(self.dicomdir) == before:
+            self._rename()
+        else:
+            self._new.unlink()
 
     # -- merging ---------------------------------------------------------------------------------------------------
 

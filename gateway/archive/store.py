@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from pathlib import Path
 
@@ -99,7 +99,7 @@ class Store:
         if before is not None and self._on_conflict is OnConflict.KEEP:
             return self._conflict(sop_instance, "kept")
         self._disk.sync(fd)
-        file_id = self._disk.place(path, fileid.candidates(study, series, sop_instance))
+        file_id = self._disk.place(path, self._free(fileid.candidates(study, series, sop_instance)))
         return self._commit(head, file_id, fd)
 
     def _commit(self, head: Head, file_id: str, fd: int) -> int:
@@ -127,6 +127,14 @@ class Store:
         metrics.STORED.labels(outcome).inc()
         _log.warning("other content under a stored SOP Instance UID", sop_instance_uid=uid, outcome=outcome)
         return Status.SUCCESS if outcome == "replaced" else _COERCED
+
+    def _free(self, wanted: Iterable[str]) -> Iterator[str]:
+        """Places that no deletion is still going to unlink."""
+        for file_id in wanted:
+            with self._index.read() as db:
+                dying = db.execute("SELECT 1 FROM tombstone WHERE file_id = ?", (file_id,)).fetchone()
+            if dying is None:
+                yield file_id
 
     def _stored(self, uid: str) -> str | None:
         with self._index.read() as db:
@@ -257,14 +265,10 @@ def _forget_unacknowledged(index: Index, disk: Disk, path: Path) -> None:
     _, uid, study, series = required_uids(read_head(path).attributes)
     with index.read() as db:
         acknowledged = stored_at(db, uid)
-    for file_id in fileid.candidates(study, series, uid):
-        target = disk.root / file_id
-        if not target.exists():
-            return
-        if target.samefile(path):
-            if file_id != acknowledged:
-                disk.remove([file_id])
-            return
+    folder, inode = next(fileid.candidates(study, series, uid)).rpartition("/")[0], path.stat().st_ino
+    with os.scandir(disk.root / folder) as entries:
+        names = [f"{folder}/{entry.name}" for entry in entries if entry.inode() == inode]
+    disk.remove(one for one in names if one != acknowledged)
 
 
 def _write_all(fd: int, data: bytes) -> None:

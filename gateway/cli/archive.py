@@ -17,7 +17,8 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from gateway.archive.local import LocalArchive
-from gateway.cli.common import ConfigOption, JsonOption, configuration, print_json, print_table
+from gateway.archive.verify import counts
+from gateway.cli.common import OPERATION_FAILED, ConfigOption, JsonOption, configuration, print_json, print_table
 from gateway.daemon.archiving import build_archive
 from gateway.dicom.models import Level
 
@@ -137,6 +138,33 @@ def compact(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         print_json({"before": before, "after": after})
     else:
         print(f"compacted the DICOMDIR from {_human(before)} to {_human(after)}")
+
+
+@group.command()
+def verify(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Compare presence and sizes only; open no file.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended without loss.")] = False,
+    forget_missing: Annotated[
+        bool, typer.Option("--forget-missing", help="With --repair, drop entries whose files are missing.")
+    ] = False,
+) -> int:
+    """Compare index, DICOMDIR and disk; exit status 1 when something is wrong and was not mended."""
+    with _opened(config) as archive:
+        problems = archive.verify(quick=quick, repair=repair, forget_missing=forget_missing)
+        instances = sum(one.instances for one in archive.listing())
+    left, mended = counts(problems), sum(one.mended for one in problems)
+    if as_json:
+        found = [{**asdict(one), "kind": one.kind.value} for one in problems]
+        print_json({"instances": instances, "problems": found, "left": left, "mended": mended})
+    else:
+        if problems:
+            rows = [(one.kind.value, one.place, one.uid, one.detail, "yes" if one.mended else "no") for one in problems]
+            print_table("", ("what", "where", "instance", "detail", "mended"), rows)
+        said = ", ".join(f"{count} x {kind}" for kind, count in left.items()) or "index, DICOMDIR and disk agree"
+        print(f"{instances} instances: {said}{f'; {mended} mended' if mended else ''}")
+    return OPERATION_FAILED if left else 0
 
 
 def _human(size: float) -> str:

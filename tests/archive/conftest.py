@@ -14,6 +14,7 @@ from gateway.dicom import encoding
 from gateway.dicom.attributes import Attributes, Element
 from gateway.dicom.caller import Caller
 from gateway.dimse.ports import StoreRequest
+from gateway.errors import StorageError
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -56,7 +57,12 @@ def send(archive: LocalArchive, made: Made) -> int:
     """Store as the wire does it; the status."""
     request, data = made
     incoming = archive.begin(request)
-    os.write(incoming.fd, data)
+    try:
+        while data:
+            data = data[os.write(incoming.fd, data) :]
+    except OSError as error:
+        incoming.abort()
+        raise StorageError(f"write failed: {error.strerror}") from error
     return incoming.commit()
 
 
