@@ -159,7 +159,7 @@ def _converted(data: bytes, span: Span, terms: tuple[charset.Terms, charset.Term
         value = data[span.body : span.end]
         if _plain(value):
             return raw
-        value = pad(span.vr, charset.encode(charset.decode(value, terms[0]), terms[1]))
+        value = pad(span.vr, charset.encode(charset.decode(value, terms[0]).rstrip(" \0"), terms[1]))
         return header(span.tag, span.vr, len(value), syntax) + value
     if span.vr != "SQ" or _plain(_FRAMES.sub(b"", raw)):
         return raw

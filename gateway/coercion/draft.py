@@ -11,7 +11,7 @@ from datetime import datetime
 
 from gateway.coercion.changes import UTF8, Changes
 from gateway.coercion.paths import Path
-from gateway.dicom.attributes import Attributes, Element
+from gateway.dicom.attributes import STRING_VRS, Attributes, Element
 from gateway.dicom.charset import Terms
 from gateway.dicom.tags import SpecificCharacterSet
 
@@ -134,7 +134,9 @@ class Draft:
         old = self.base.get(tag)
         if old is None or old.vr != element.vr:
             return False
-        if old.value == element.value and old.value.isascii():
-            return True
-        own = [(SpecificCharacterSet, self.base[SpecificCharacterSet])] if SpecificCharacterSet in self.base else []
-        return Attributes([(tag, old), *own]).in_charset(UTF8)[tag] == element
+        if not (old.value.isascii() and b"\x1b" not in old.value):
+            own = [(SpecificCharacterSet, self.base[SpecificCharacterSet])] if SpecificCharacterSet in self.base else []
+            old = Attributes([(tag, old), *own]).in_charset(UTF8)[tag]
+        if old.vr in STRING_VRS:
+            return old.value.rstrip(b" \0") == element.value.rstrip(b" \0")
+        return old == element

@@ -200,7 +200,7 @@ def _convert(elements: Mapping[int, Element], old: charset.Terms, new: charset.T
     converted: dict[int, Element] = {}
     for tag, (vr, value) in elements.items():
         if vr in TEXT_VRS and not (value.isascii() and b"\x1b" not in value):
-            value = pad(vr, charset.encode(charset.decode(value, old), new))  # noqa: PLW2901
+            value = pad(vr, charset.encode(charset.decode(value, old).rstrip(" \0"), new))  # noqa: PLW2901
         elif vr == "SQ":
             value = b"".join(_convert_item(one, old, new) for one in encoding.items(value))  # noqa: PLW2901
         converted[tag] = Element(vr, value)

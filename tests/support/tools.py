@@ -14,6 +14,7 @@ import pytest
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 PACKAGES = {
+    "dicom3tools": ("dciodvfy",),
     "dcmtk": ("dcmqrscp", "storescp", "echoscu", "findscu", "movescu", "getscu", "storescu", "dcmsend"),
     "orthanc": ("Orthanc",),
     "prometheus": ("prometheus", "promtool"),
