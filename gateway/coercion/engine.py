@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway import metrics
 from gateway.coercion.changes import Changes
 from gateway.coercion.conditions import reads_of
-from gateway.coercion.convert import PIXELS
+from gateway.coercion.convert import PIXELS, decoded
 from gateway.coercion.draft import Context, Draft
+from gateway.coercion.heads import Syntax, Window, outline
+from gateway.coercion.identity import ANY_TAG
+from gateway.coercion.layouts import Glance
 from gateway.coercion.original import ORIGINAL_ATTRIBUTES, record
 from gateway.coercion.patch import Patch
 from gateway.coercion.rules import CoercionFailed, OnFailure, Rule, RuleSet, Where
@@ -17,6 +20,10 @@ from gateway.coercion.splice import read_head, splice
 from gateway.coercion.undo import Undo, undo
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.instance import Outgoing, StoredInstance
+from gateway.dicom.tags import SpecificCharacterSet
+
+_MOST_GLANCES = 8
+_MOST_PATCHES = 256
 
 
 @dataclass(frozen=True)
@@ -29,14 +36,17 @@ class Plan:
         rules: those that apply, or may apply once the data set is known.
         patch: the ready changes, when nothing about the single data set matters.
         recorded: whether Original Attributes Sequence is to say what was changed.
-        stop: for instances whose attributes do matter, the tag before which all those stand.
+        looked: for instances whose attributes do matter, the tags of those, ascending; whatever else an instance
+            has, equal values there give equal changes. None: all of them matter.
     """
 
     rules: tuple[Rule, ...]
     context: Context
     patch: Patch | None
     recorded: bool
-    stop: int
+    looked: tuple[int, ...] | None
+    _glances: dict[Syntax, tuple[Glance, ...]] = field(default_factory=dict, compare=False, repr=False)
+    _patches: dict[tuple[bytes, ...], Patch] = field(default_factory=dict, compare=False, repr=False)
 
     def changes_for(self, attributes: Attributes) -> Changes:
         """What the rules change in one data set.
@@ -72,7 +82,30 @@ class Plan:
             return Outgoing.untouched(stored)
         if self.patch is not None:
             return splice(stored, self.patch)
-        return splice(stored, Patch(self.changes_for(read_head(stored, self.stop))))
+        if self.looked is None:
+            return splice(stored, Patch(self.changes_for(read_head(stored))))
+        return splice(stored, self._patch_for)
+
+    def _patch_for(self, window: Window, syntax: Syntax) -> Patch:
+        """The patch for one instance; instances that are alike where it matters share one."""
+        seen = self._seen(window, syntax)
+        patch = self._patches.get(seen)
+        if patch is None:
+            patch = Patch(self.changes_for(Attributes(decoded(b"".join(seen), syntax))))
+            if len(self._patches) >= _MOST_PATCHES:
+                self._patches.clear()
+            self._patches[seen] = patch
+        return patch
+
+    def _seen(self, window: Window, syntax: Syntax) -> tuple[bytes, ...]:
+        """The elements that matter, as they are encoded."""
+        for glance in self._glances.get(syntax, ()):
+            if glance.marks.fit(window):
+                return glance.elements(window.data)
+        assert self.looked is not None
+        glance = Glance.of(window, outline(window, self.looked[-1], syntax), self.looked)
+        self._glances[syntax] = (glance, *self._glances.get(syntax, ()))[:_MOST_GLANCES]
+        return glance.elements(window.data)
 
     def apply_to_answer(self, answer: Attributes, requested: Collection[int] | None = None) -> Attributes:
         """An answer with the changes in it.
@@ -114,7 +147,7 @@ def plan(rules: RuleSet, where: Where, context: Context) -> Plan:
     selected = tuple(chosen)
     recorded = where in rules.recorded
     patch = _ready(selected, context) if certain and not recorded else None
-    return Plan(selected, context, patch, recorded, _stop(selected, recorded=recorded))
+    return Plan(selected, context, patch, recorded, _looked(selected, recorded=recorded))
 
 
 def _ready(rules: tuple[Rule, ...], context: Context) -> Patch | None:
@@ -129,13 +162,14 @@ def _ready(rules: tuple[Rule, ...], context: Context) -> Patch | None:
         return None  # each data set will meet the failure by itself, and be refused by itself
 
 
-def _stop(rules: tuple[Rule, ...], *, recorded: bool) -> int:
-    """The tag below which everything stands that the rules look at or change."""
-    seen = [tag for rule in rules for action in rule.then for tag in (*action.reads, *action.writes)]
-    seen += [tag for rule in rules for tag in reads_of(rule.when)]
-    if recorded:
-        seen.append(ORIGINAL_ATTRIBUTES)
-    return min(max(seen, default=0) + 1, PIXELS)
+def _looked(rules: tuple[Rule, ...], *, recorded: bool) -> tuple[int, ...] | None:
+    """The tags that the rules look at or change; None where that may be any."""
+    seen = {SpecificCharacterSet, *([ORIGINAL_ATTRIBUTES] if recorded else [])}
+    for rule in rules:
+        seen |= reads_of(rule.when)
+        for action in rule.then:
+            seen |= action.reads | action.writes
+    return None if ANY_TAG in seen or max(seen) >= PIXELS else tuple(sorted(seen))
 
 
 def run(rules: tuple[Rule, ...], draft: Draft) -> tuple[Rule, ...]:

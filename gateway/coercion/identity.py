@@ -19,6 +19,8 @@ from gateway.dicom.tags import tag_of
 ISSUER = tag_of("IssuerOfPatientID")
 QUALIFIERS = tag_of("IssuerOfPatientIDQualifiersSequence")
 OTHER_IDS = tag_of("OtherPatientIDsSequence")
+ANY_TAG = PIXELS - 1
+"""Stands for every tag of a head, in what an action reads."""
 _STANDARD = b"1.2.840.10008."
 """The root of the UIDs that the standard itself assigns (PS3.6 Annex A): they name no object."""
 
@@ -102,7 +104,7 @@ class RemapUIDs:
     @property
     def reads(self) -> frozenset[int]:
         """The whole head: a UID may stand anywhere in it."""
-        return frozenset({PIXELS - 1})
+        return frozenset({ANY_TAG})
 
     @property
     def writes(self) -> frozenset[int]:

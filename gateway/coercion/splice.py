@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Callable
 from typing import Self
 
 from gateway.coercion.convert import PIXELS, decoded, ordered
@@ -28,25 +29,28 @@ _MAX_HEAD = 64 * 1024 * 1024
 _MAX_INFLATED = 512 * 1024 * 1024
 
 
-def splice(stored: StoredInstance, patch: Patch) -> Outgoing:
+Choose = Callable[[Window, Syntax], Patch]
+"""Picks the patch for a data set whose beginning is at hand; may ask for more of it by raising ``Short``."""
+
+
+def splice(stored: StoredInstance, patch: Patch | Choose) -> Outgoing:
     """The instance with the changes in it, ready to be sent.
 
     Raises:
         BadInstance: the file is not the data set it should be, or inflates to more than 512 MiB.
         StorageError: the file cannot be read.
     """
-    if not patch.changes:
-        return Outgoing.untouched(stored)
     syntax = syntax_of(stored.transfer_syntax_uid)
     try:
         with HeadReader(stored) as reader:
-            head, cut = _spliced(reader, patch, syntax)
+            head, cut, values = _spliced(reader, patch, syntax)
+            if not cut and not head:
+                return Outgoing.untouched(stored)
             if syntax.deflated:
-                head, cut = _deflate(head + reader.window.data[cut:]), reader.window.whole
+                head, cut = _deflate(head + reader.window.data[cut:]), stored.size - stored.dataset_offset
     except MalformedDataset as error:
         raise BadInstance(f"instance cannot be coerced: {error.reason}") from error
-    values = patch.changes.values
-    offset = stored.size if syntax.deflated else stored.dataset_offset + cut
+    offset = stored.dataset_offset + cut
     return Outgoing(
         values.text(tags.SOPClassUID) if tags.SOPClassUID in values else stored.sop_class_uid,
         values.text(tags.SOPInstanceUID) if tags.SOPInstanceUID in values else stored.sop_instance_uid,
@@ -58,17 +62,20 @@ def splice(stored: StoredInstance, patch: Patch) -> Outgoing:
     )
 
 
-def _spliced(reader: HeadReader, patch: Patch, syntax: Syntax) -> tuple[bytes, int]:
-    """The new head, and the offset in the data set from which the old bytes go on."""
+def _spliced(reader: HeadReader, patch: Patch | Choose, syntax: Syntax) -> tuple[bytes, int, Attributes]:
+    """The new head, the offset in the data set from which the old bytes go on, and the values changed."""
     while True:
         try:
-            return patch.head(reader.window, syntax)
+            chosen = patch if isinstance(patch, Patch) else patch(reader.window, syntax)
+            return *chosen.head(reader.window, syntax), chosen.changes.values
         except Short:
             reader.more()
         except Disordered:
             data, cut = _in_order(reader, syntax)
-            head, kept = patch.head(Window(data, len(data)), syntax)
-            return head + data[kept:], cut
+            window = Window(data, len(data))
+            chosen = patch if isinstance(patch, Patch) else patch(window, syntax)
+            head, kept = chosen.head(window, syntax)
+            return (head + data[kept:], cut, chosen.changes.values) if head or kept else (b"", 0, chosen.changes.values)
 
 
 def read_head(stored: StoredInstance, stop: int = PIXELS) -> Attributes:

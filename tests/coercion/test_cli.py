@@ -36,10 +36,10 @@ def test_check_says_every_problem_and_exits_2(tmp_path: Path, capsys: pytest.Cap
     file = tmp_path / "bad.yaml"
     file.write_text("rules:\n- {name: a, where: snt, then: [set: {PatientNmae: x}]}\n")
     assert run(["rules", "check", str(file)]) == 2
-    err = capsys.readouterr().err.splitlines()
+    err, meant = capsys.readouterr().err.splitlines(), "PatientName"
     assert err == [
         f"error: {file}:2:20: rules[a].where: 'snt' is not known (did you mean sent?)",
-        f"error: {file}:2:39: rules[a].then[0].set.PatientNmae: unknown keyword PatientNmae (did you mean PatientName?)",
+        f"error: {file}:2:38: rules[a].then[0].set.PatientNmae: unknown keyword PatientNmae (did you mean {meant}?)",
     ]
 
 
