@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.common import OPERATION_FAILED, ConfigOption, JsonOption, configuration, print_json, problem
-from gateway.config import Config
+from gateway.cli.running import address
 
 _SECONDS = 3
 
@@ -26,7 +26,7 @@ def health(
     ready: Annotated[bool, typer.Option("--ready", help="Ask whether it is ready, not only alive.")] = False,
 ) -> int:
     """Ask the gateway of this configuration on this machine; exit status 0 when it is well."""
-    url = f"{_address(configuration(config))}{'/readyz' if ready else '/livez'}"
+    url = f"{address(configuration(config))}{'/readyz' if ready else '/livez'}"
     status, document = _ask(url)
     if as_json:
         print_json(document)
@@ -36,11 +36,6 @@ def health(
         return 0
     problem(f"{url}: {_why(document)}")
     return OPERATION_FAILED
-
-
-def _address(config: Config) -> str:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.http.bind, config.http.bind)  # noqa: S104 - compared, not bound
-    return f"http://{f'[{host}]' if ':' in host else host}:{config.http.port}"
 
 
 def _ask(url: str) -> tuple[int, dict[str, Any]]:

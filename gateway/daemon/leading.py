@@ -11,6 +11,7 @@ from gateway.daemon import peers
 from gateway.leading.archive import LeadingArchive, Options
 from gateway.leading.connecting import connector
 from gateway.query.cache import CachedLeading, Settings
+from gateway.query.desk import CacheDesk
 from gateway.query.ports import Leading
 from gateway.query.several import FirstKnown, Member
 from gateway.query.ttl import Lifetimes, Limits
@@ -27,6 +28,11 @@ class LeadingArchives:
     archives: tuple[LeadingArchive, ...]
     caches: tuple[CachedLeading, ...]
     view: Leading | None
+
+    @property
+    def desk(self) -> CacheDesk:
+        """For looking at the caches and emptying them."""
+        return CacheDesk(self.caches)
 
     def close(self) -> None:
         """End refreshes, release associations."""

@@ -32,6 +32,7 @@ from gateway.logs import get_logger
 from gateway.query.ports import Leading
 from gateway.web.access import Tokens
 from gateway.web.app import create_app
+from gateway.web.cache import cache_routes
 from gateway.web.health import READY, Check, Finding, State
 from gateway.web.server import WebServer
 
@@ -80,7 +81,10 @@ class Gateway:
             with _bound(self._config, ("http", "port")):
                 web = self._web(
                     {"archive": _archive_check(archive)},
-                    commitment_web(self._config, commitment, archive, lambda: self.rules),
+                    [
+                        *commitment_web(self._config, commitment, archive, lambda: self.rules),
+                        *cache_routes(leading.desk.show, leading.desk.flush),
+                    ],
                 )
             web.start()
             stack.callback(web.stop)
