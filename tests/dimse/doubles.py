@@ -154,4 +154,9 @@ def serving(
 
 def gateway(server: Server, *, timeouts: Timeouts = FAST) -> Peer:
     """The server as a peer."""
-    return Peer("gateway", "GATEWAY", "127.0.0.1", server.port, timeouts)
+    return peer_at(server.port, timeouts)
+
+
+def peer_at(port: int, timeouts: Timeouts = FAST) -> Peer:
+    """Whatever listens there as a peer."""
+    return Peer("gateway", "GATEWAY", "127.0.0.1", port, timeouts)
