@@ -51,6 +51,7 @@ _FIRST_READ = 64 << 10
 _PixelRepresentation = 0x00280103
 _PhotometricInterpretation = 0x00280004
 _PlanarConfiguration = 0x00280006
+_BitsAllocated = 0x00280100
 _NumberOfFrames = 0x00280008
 _DECODER_ERRORS = (
     ArithmeticError, AttributeError, ImportError, LookupError, MemoryError, OSError, RuntimeError, TypeError,
@@ -159,7 +160,12 @@ def _decode(outgoing: Outgoing) -> dict[int, Element]:
         return _decompress(data, syntax_uid)
     if syntax_uid == DEFLATED:
         data = _inflate(data)
-    return dict(decoded(data, syntax_of(EXPLICIT_VR_LITTLE_ENDIAN if syntax_uid == DEFLATED else syntax_uid)))
+    elements = dict(decoded(data, syntax_of(EXPLICIT_VR_LITTLE_ENDIAN if syntax_uid == DEFLATED else syntax_uid)))
+    bits = elements.get(_BitsAllocated)
+    if syntax_uid == EXPLICIT_VR_BIG_ENDIAN and bits and int.from_bytes(bits.value, "little") > 16:
+        # PS3.5 swaps OW by words, some writers swap whole pixels, and nothing in the file tells which was done.
+        raise BadInstance("byte order of pixels over 16 bits is ambiguous")
+    return elements
 
 
 def _inflate(data: bytes) -> bytes:
