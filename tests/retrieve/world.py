@@ -27,7 +27,7 @@ from gateway.dimse.server import Endpoint, Server
 from gateway.dimse.services import Handlers
 from gateway.query.effective import EffectiveView
 from gateway.query.ports import Evidence, Request
-from gateway.retrieve.arrival import Correlator
+from gateway.retrieve.arrival import Correlator, Unexpected
 from gateway.retrieve.destinations import Destination, Destinations
 from gateway.retrieve.get import GetService
 from gateway.retrieve.incoming import FolderReceiver
@@ -104,6 +104,7 @@ class Settings:
     completeness: Completeness = Completeness.COUNT
     interval: float = 0.2
     late_seconds: float = 5
+    unexpected: Unexpected = Unexpected.STORE
     permitted: dict[str, frozenset[str]] = field(default_factory=dict)
 
 
@@ -143,7 +144,14 @@ def gateway(
         handlers = Handlers(
             move=MoveService(planner, known, coercion, to, pull, chosen.interval),
             get=GetService(planner, coercion, pull, chosen.interval),
-            store=Correlator(archive, spool, frozenset({"leading"}), keep=chosen.keep),
+            store=Correlator(
+                archive,
+                spool,
+                frozenset({"leading"}),
+                frozenset({"127.0.0.1"}),
+                keep=chosen.keep,
+                unexpected=chosen.unexpected,
+            ),
         )
         callers = [KnownCaller("leading", leading.peer.aet, frozenset(Verb))] if leading else []
         policy = PeerPolicy([AET], callers, frozenset(Verb))
