@@ -49,6 +49,7 @@ COMMITMENT_INSTANCES = _counter("commitment_instances_total", "Instances decided
 COMMITMENT_REPORTS = _counter("commitment_reports_total", "Attempts to report to a requestor, by outcome.", "outcome")
 COMMITMENT_INQUIRIES = _counter("commitment_inquiries_total", "Commitments asked of peers, by how they end.", "outcome")
 COMMITMENT_EVENTS = _counter("commitment_events_total", "N-EVENT-REPORTs received, by outcome.", "outcome")
+REJECTED = _counter("rejected_instances_total", "Instances rejected by notes, by title and action.", "title", "action")
 COMMITMENT_TRANSACTIONS = _gauge("commitment_transactions", "Transactions in the ledger.", "role", "state")
 LEADING_DEGRADED = _counter("leading_degraded_total", "Answers given without the leading archive, by failure.", "kind")
 QUERY_ANSWERS_DROPPED = _counter("query_answers_dropped_total", "Answers without their unique key, by level.", "level")

@@ -19,6 +19,7 @@ from gateway.commitment.inquiries import Inquiry, InquiryLedger
 from gateway.commitment.job import Retry
 from gateway.commitment.jobs import JobLedger
 from gateway.commitment.messages import Reference
+from gateway.commitment.notes import RejectionLedger
 from gateway.commitment.ports import ActionSender, EventSender
 from gateway.commitment.records import Bounds
 from gateway.commitment.reporter import Reporter
@@ -62,6 +63,7 @@ class Ledgers:
         self.jobs = JobLedger(self.database, settings.bounds, settings.retry)
         self.inquiries = InquiryLedger(self.database, settings.bounds)
         self.digests = DigestLedger(self.database)
+        self.rejections = RejectionLedger(self.database)
 
     def prepare(self) -> None:
         """Make the folder of the ledger.

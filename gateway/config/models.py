@@ -333,6 +333,43 @@ class Commitment(Section):
     """In one transaction; more are refused."""
 
 
+class RejectionAction(Enum):
+    """What a rejection note does to the instances it names."""
+
+    IGNORE = "ignore"
+    HIDE = "hide"
+    DELETE = "delete"
+
+
+class OnResend(Enum):
+    """What happens when a rejected instance is stored again."""
+
+    RESTORE = "restore"
+    REFUSE = "refuse"
+    IGNORE = "ignore"
+
+
+class Rejection(Section):
+    """Rejection notes of IHE IOCM, from peers with the permission ``delete``.
+
+    ``ignore`` stores the note and nothing else, ``hide`` takes the instances out of every answer, ``delete`` removes
+    their files, too.
+    """
+
+    quality: RejectionAction = RejectionAction.HIDE
+    """Rejected for Quality Reasons (113001)."""
+    patient_safety: RejectionAction = RejectionAction.HIDE
+    """Rejected for Patient Safety Reasons (113037)."""
+    worklist: RejectionAction = RejectionAction.HIDE
+    """Incorrect Modality Worklist Entry (113038)."""
+    retention: RejectionAction = RejectionAction.DELETE
+    """Data Retention Policy Expired (113039)."""
+    keep_notes: bool = True
+    """Whether the notes themselves are stored as documents of their studies."""
+    on_resend: OnResend = OnResend.RESTORE
+    """A rejected instance that is stored again: ``restore`` or ``refuse`` it (0124H), or ``ignore`` it with Success."""
+
+
 class Http(Section):
     """Health, metrics and the REST interface."""
 
@@ -386,6 +423,7 @@ class Config(Section):
     archive: Archive
     coercion: Coercion = Coercion()
     commitment: Commitment = Commitment()
+    rejection: Rejection = Rejection()
     http: Http = Http()
     logging: Logging = Logging()
 

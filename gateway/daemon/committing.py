@@ -11,18 +11,22 @@ from starlette.routing import BaseRoute, Route
 from gateway.archive.local import LocalArchive, default_index
 from gateway.commitment.decision import ArchiveDecider, Elsewhere, Verify, load_decider
 from gateway.commitment.job import Retry
+from gateway.commitment.notes import RejectionReceiver, permitted_peers
 from gateway.commitment.records import Bounds
+from gateway.commitment.rejection import Action, OnResend, Title
+from gateway.commitment.rejection import Rules as RejectionRules
 from gateway.commitment.resources import Resources
 from gateway.commitment.routes import Route as ReportRoute
 from gateway.commitment.service import Commitment, Ledgers, Settings
 from gateway.config import Config
-from gateway.config.models import CommitmentReport
+from gateway.config.models import CommitmentReport, Permission
 from gateway.daemon import peers
 from gateway.daemon.coercing import Rules, SentCoercion
 from gateway.daemon.storing import Push
 from gateway.dicom.caller import Caller
 from gateway.dicom.models import Level
 from gateway.dimse.commitment import CommitmentAssociations
+from gateway.dimse.ports import Receiver
 from gateway.dimse.requestor import connect
 from gateway.web.commitment import CommitmentRoutes
 from gateway.web.modalities import ModalityRoutes
@@ -97,3 +101,25 @@ def commitment_web(config: Config, commitment: Commitment, archive: LocalArchive
 def _remove(archive: LocalArchive, sop_instance_uids: Sequence[str]) -> int:
     deleted = [archive.delete(Level.IMAGE, uid, reason="commitment") for uid in sop_instance_uids]
     return sum(one.instances for one in deleted)
+
+
+def rejecting(config: Config, inner: Receiver, archive: LocalArchive, ledgers: Ledgers) -> RejectionReceiver:
+    """The receiver that acts on rejection notes, in front of the one that stores."""
+    section = config.rejection
+    named = {
+        Title.QUALITY: section.quality,
+        Title.PATIENT_SAFETY: section.patient_safety,
+        Title.WORKLIST: section.worklist,
+        Title.RETENTION: section.retention,
+    }
+    rules = RejectionRules(
+        {title: Action(action.value) for title, action in named.items()},
+        OnResend(section.on_resend.value),
+        section.keep_notes,
+    )
+    may_reject = [name for name, peer in config.peers.items() if Permission.DELETE in peer.allow]
+
+    def delete(sop_instance_uid: str, *, unlink: bool) -> None:
+        archive.delete(Level.IMAGE, sop_instance_uid, reason="rejection", unlink=unlink)
+
+    return RejectionReceiver(inner, ledgers.rejections, archive.instances, delete, permitted_peers(may_reject), rules)

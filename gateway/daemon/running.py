@@ -23,7 +23,7 @@ from gateway.config.models import LogFormat
 from gateway.daemon import peers
 from gateway.daemon.archiving import build_archive
 from gateway.daemon.chain import build_handlers
-from gateway.daemon.committing import build_commitment, commitment_web
+from gateway.daemon.committing import build_commitment, commitment_web, rejecting
 from gateway.daemon.leading import build_leading
 from gateway.dimse.acceptor import Deadlines
 from gateway.dimse.policy import PeerPolicy
@@ -99,8 +99,10 @@ class Gateway:
     def _server(self, archive: LocalArchive, leading: Leading | None, commitment: Commitment) -> Server:
         ae = self._config.ae
         handlers = build_handlers(self._config, archive, leading, lambda: self.rules)
+        assert handlers.store is not None
+        store = rejecting(self._config, handlers.store, archive, commitment.ledgers)
         return Server(
-            replace(handlers, action=commitment.action, event=commitment.event),
+            replace(handlers, action=commitment.action, event=commitment.event, store=store),
             PeerPolicy([ae.title], peers.known_callers(self._config)),
             Endpoint(ae.bind, ae.port),
             deadlines=Deadlines(
