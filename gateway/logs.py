@@ -43,11 +43,11 @@ SAFE_KEYS = _words(
     association message_id peer aet calling called address host port role service operation sop_class
     transfer_syntax model status kind reason action rule source destination state phase worker signal
     file path dicomdir folder url method route http_status version tags keyword offending errno
-    cache result check scope"""
+    cache result check scope archive outcome decision damage news reject why problems warnings"""
 )
 """Keys whose text is the gateway's or an admin's own."""
 
-UID_KEYS = _words("study series instance transaction sop_class_uid transfer_syntax_uid uid")
+UID_KEYS = _words("study series instance sop_instance_uid transaction sop_class_uid transfer_syntax_uid uid")
 """Keys that show a UID, and nothing but a UID: without them no line could be matched to what happened."""
 
 TRUSTED_LIBRARIES = ("uvicorn.error", "asyncio", "watchfiles")

@@ -5,7 +5,16 @@ A label never carries a UID, a patient's data or a title a peer made up: unknown
 
 from __future__ import annotations
 
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway import __version__
 
 REGISTRY = CollectorRegistry()
 
@@ -31,6 +40,14 @@ ASSOCIATIONS_REJECTED = _counter("associations_rejected_total", "Associations re
 REQUESTS = _counter("dimse_requests_total", "DIMSE requests served, by service and status class.", "service", "status")
 REQUEST_SECONDS = _seconds("dimse_request_duration_seconds", "Time from request to final response.", "service")
 
+SENT_BYTES = _counter("instances_sent_bytes_total", "Bytes of data sets sent by C-STORE, sub-operations included.")
+RECEIVED_BYTES = _counter("instances_received_bytes_total", "Bytes of data sets received by C-STORE.")
+
+ARCHIVE_ENTITIES = _gauge("archive_entities", "Patients, studies, series and instances kept, by level.", "level")
+ARCHIVE_BYTES = _gauge("archive_bytes", "Bytes of the instances kept, as far as their files were looked at.")
+ARCHIVE_FREE_BYTES = _gauge("archive_free_bytes", "Bytes free on the archive's disk.")
+ARCHIVE_QUARANTINED = _gauge("archive_quarantined", "Directory records that could not be read.")
+ARCHIVE_UNPUBLISHED = _gauge("archive_unpublished", "Instances kept that the DICOMDIR does not list yet.")
 STORED = _counter("archive_stored_total", "C-STORE requests taken: new, identical, kept or replaced.", "outcome")
 PUBLISH_SECONDS = _seconds("archive_publish_duration_seconds", "Time to publish the DICOMDIR once.")
 DELETED = _counter("archive_deleted_instances_total", "Instances deleted, by what asked for it.", "reason")
@@ -91,3 +108,31 @@ RULES_FAILURES = _counter(
     "rule",
     "outcome",
 )
+
+
+class _Process(Collector):
+    """This process's share of the machine; values that can be added up over worker processes."""
+
+    def collect(self) -> Iterator[Metric]:
+        times = os.times()
+        cpu = CounterMetricFamily(_PREFIX + "process_cpu_seconds", "CPU time spent in user and system mode.")
+        cpu.add_metric([], times.user + times.system)
+        yield cpu
+        figures = {
+            "process_resident_memory_bytes": ("Memory resident.", _resident_bytes()),
+            "process_open_fds": ("File descriptors open.", sum(1 for _ in Path("/proc/self/fd").iterdir())),
+            "process_threads": ("Threads running.", threading.active_count()),
+        }
+        for name, (text, value) in figures.items():
+            yield GaugeMetricFamily(_PREFIX + name, text, value)
+        running = GaugeMetricFamily(_PREFIX + "processes", "Processes running, by version.", labels=["version"])
+        running.add_metric([__version__], 1)
+        yield running
+
+
+def _resident_bytes() -> int:
+    pages = Path("/proc/self/statm").read_text("ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+REGISTRY.register(_Process())

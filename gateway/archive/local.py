@@ -184,6 +184,20 @@ class LocalArchive:
             raise StorageError(f"the file-set cannot be read: {error.strerror}") from error
         return found
 
+    def totals(self) -> report.Totals:
+        """How much there is; at a million instances it takes a second."""
+        with self._index.read() as db:
+            return report.totals(db)
+
+    @property
+    def free_bytes(self) -> int:
+        """Bytes free on the archive's disk.
+
+        Raises:
+            StorageError: the disk cannot be asked.
+        """
+        return self._disk.free()
+
     def on_deleted(self, observer: Callable[[Sequence[str]], None]) -> None:
         """Have ``observer`` called with the Study Instance UIDs that a deletion in any process touched.
 

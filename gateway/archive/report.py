@@ -39,3 +39,33 @@ def studies(db: sqlite3.Connection) -> Iterator[StudyLine]:
     for patient_id, patient, uid, date, modalities, series, instances, received, size in db.execute(_STUDIES):
         name = Attributes.decode(patient, implicit=False).text(tags.PatientName)
         yield StudyLine(patient_id, name, uid, date, modalities, series, instances, size, received)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """How much is in the archive.
+
+    Attributes:
+        size: bytes of the instances' files; imported ones count once somebody has looked at them.
+        unpublished: instances that the DICOMDIR does not list yet.
+        quarantined: directory records that could not be read.
+    """
+
+    patients: int
+    studies: int
+    series: int
+    instances: int
+    size: int
+    unpublished: int
+    quarantined: int
+
+
+_TOTALS = """SELECT (SELECT count(*) FROM patient WHERE studies > 0), (SELECT count(*) FROM study WHERE instances > 0),
+ (SELECT count(*) FROM series WHERE instances > 0), (SELECT coalesce(sum(instances), 0) FROM study),
+ (SELECT coalesce(sum(size), 0) FROM instance), (SELECT count(*) FROM instance WHERE published = 0),
+ (SELECT count(*) FROM quarantine)"""
+
+
+def totals(db: sqlite3.Connection) -> Totals:
+    """Count everything; the sizes take a walk over all instances."""
+    return Totals(*db.execute(_TOTALS).fetchone())

@@ -166,7 +166,7 @@ class ArchiveDecider:
         try:
             return self._elsewhere(uids, requester)
         except GatewayError as error:
-            _log.warning("the leading archive could not be asked for instances to commit", error=error.message)
+            _log.warning("the leading archive could not be asked for instances to commit", error=error)
             return None
 
 

@@ -118,7 +118,7 @@ class Reporter:
                 self._hand_out()
                 self._tick()
             except GatewayError as error:  # the disk; it may come back
-                _log.error("the commitment ledger cannot be used", error=error.message)
+                _log.error("the commitment ledger cannot be used", error=error)
             self._wake.wait(self._poll)
 
     def _hand_out(self) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import FrameType
 from typing import Self
 
+from prometheus_client import CollectorRegistry
 from starlette.routing import BaseRoute
 
 from gateway import logs
@@ -25,6 +26,7 @@ from gateway.daemon.archiving import build_archive
 from gateway.daemon.chain import build_handlers
 from gateway.daemon.committing import build_commitment, commitment_web, rejecting
 from gateway.daemon.leading import build_leading
+from gateway.daemon.observing import Scrape, readiness
 from gateway.dimse.acceptor import Deadlines
 from gateway.dimse.policy import PeerPolicy
 from gateway.dimse.server import Endpoint, Limits, Server
@@ -33,7 +35,7 @@ from gateway.query.ports import Leading
 from gateway.web.access import Tokens
 from gateway.web.app import create_app
 from gateway.web.cache import cache_routes
-from gateway.web.health import READY, Check, Finding, State
+from gateway.web.health import Check
 from gateway.web.server import WebServer
 
 DRAIN_SECONDS = 20.0
@@ -80,7 +82,8 @@ class Gateway:
             self.port = server.port
             with _bound(self._config, ("http", "port")):
                 web = self._web(
-                    {"archive": _archive_check(archive)},
+                    readiness(archive, leading.archives, self._config.archive.min_free),
+                    Scrape(archive),
                     [
                         *commitment_web(self._config, commitment, archive, lambda: self.rules),
                         *cache_routes(leading.desk.show, leading.desk.flush),
@@ -115,17 +118,12 @@ class Gateway:
             ),
         )
 
-    def _web(self, checks: dict[str, Check], routes: Sequence[BaseRoute]) -> WebServer:
+    def _web(
+        self, checks: dict[str, Check], registry: Callable[[], CollectorRegistry], routes: Sequence[BaseRoute]
+    ) -> WebServer:
         http = self._config.http
         tokens = Tokens.read(http.token_file, http.read_only_token_file)
-        return WebServer(create_app(checks, tokens=tokens, routes=routes), http.bind, http.port)
-
-
-def _archive_check(archive: LocalArchive) -> Check:
-    def check() -> Finding:
-        return READY if archive.generation >= 0 else Finding(State.NOT_READY)
-
-    return check
+        return WebServer(create_app(checks, registry=registry, tokens=tokens, routes=routes), http.bind, http.port)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import NamedTuple
 
+from gateway import metrics
 from gateway.dimse import pdu
 from gateway.dimse.command import MAX_COMMAND, Command, Field, decode
 from gateway.dimse.negotiation import Accepted
@@ -144,6 +145,7 @@ class Exchange:
             nonlocal failed
             if failed:
                 return
+            metrics.RECEIVED_BYTES.inc(sum(map(len, parts)))
             try:
                 _write_all(fd, parts)
             except OSError as error:

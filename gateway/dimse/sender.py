@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from time import monotonic
 
+from gateway import metrics
 from gateway.dicom.instance import Outgoing
 from gateway.dicom.status import Status
 from gateway.dimse import pdu
@@ -72,6 +73,7 @@ class Sender:
             self._send(context, _request(message_id, outgoing, originator), outgoing, fd)
         finally:
             os.close(fd)
+        metrics.SENT_BYTES.inc(len(outgoing.head) + outgoing.length)
         return self._status(message_id)
 
     def _send(self, context: Accepted, command: Command, outgoing: Outgoing, fd: int) -> None:

@@ -69,6 +69,11 @@ class LeadingArchive:
         self._lookup = Lookup(self._ask_studies, name=name, batch=options.batch, parallel=options.parallel)
         self._changed(State.CLOSED)
 
+    @property
+    def circuit(self) -> State:
+        """Where its circuit breaker stands."""
+        return self._breaker.state
+
     def find(self, request: Request) -> Iterator[Attributes]:
         """Yield the archive's answers as they arrive; see :class:`~gateway.query.ports.QuerySource`.
 
