@@ -17,6 +17,7 @@ from gateway.cli.common import (
     warn,
 )
 from gateway.coercion.cases import load_cases, run_cases
+from gateway.coercion.dcm4chee import import_ldif
 from gateway.coercion.draft import Context
 from gateway.coercion.engine import plan
 from gateway.coercion.explain import Difference, differences, explain
@@ -147,6 +148,18 @@ def run_tests(
         console().print(f"{len(results) - len(failed)} of {len(results)} good")
     if failed:
         raise typer.Exit(OPERATION_FAILED)
+
+
+@app.command("import-ldif")
+def import_rules(file: Annotated[Path, typer.Argument(metavar="FILE")], as_json: JsonOption = False) -> None:
+    """Turn dcm4chee's coercion rules, of both generations, into ours; what could not be carried over is listed."""
+    found = import_ldif(file.read_text(encoding="utf-8"))
+    if as_json:
+        print_json({"rules": found.rules, "leading": found.settings, "left": found.left})
+        return
+    for text in found.left:
+        warn(f"not carried over: {text}")
+    print(found.text(), end="")
 
 
 @app.command("show")
