@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from gateway import metrics
 from gateway.commitment.database import Database
 from gateway.commitment.decision import Decider
 from gateway.commitment.digests import DigestLedger
@@ -103,9 +104,10 @@ class Commitment:
         self.ledgers = ledgers
         self.routes = Routes(routes)
         self._linger = settings.linger
+        self._counting = False
         self._scu = CommitmentSCU(ledgers.inquiries, wire, timeout=settings.timeout, clock=clock)
         self._reporter = Reporter(
-            ledgers.jobs, decider, wire, self.routes, clock=clock, tick=self._scu.expire, poll=settings.poll
+            ledgers.jobs, decider, wire, self.routes, clock=clock, tick=self._look, poll=settings.poll
         )
         self.action = CommitmentSCP(ledgers.jobs, self._reporter, self.routes, clock)
         self.event = self._scu.on_event
@@ -120,9 +122,23 @@ class Commitment:
         if waiting := self.ledgers.jobs.recover():
             _log.info("commitment reports are still owed", jobs=waiting)
 
-    def start(self) -> None:
-        """Begin to report, in this process."""
+    def start(self, *, counting: bool = True) -> None:
+        """Begin to report, in this process.
+
+        Args:
+            counting: keep the gauge of transactions by state; in one process of several only, since all see the same.
+        """
+        self._counting = counting
         self._reporter.start()
+
+    def _look(self) -> None:
+        """What the reporter's thread has to look at now and then."""
+        self._scu.expire()
+        if self._counting:
+            for state, number in self.ledgers.jobs.counts().items():
+                metrics.COMMITMENT_TRANSACTIONS.labels("scp", state.value).set(number)
+            for asked, number in self.ledgers.inquiries.counts().items():
+                metrics.COMMITMENT_TRANSACTIONS.labels("scu", asked.value).set(number)
 
     def stop(self) -> None:
         """Stop reporting; what is owed is in the ledger."""

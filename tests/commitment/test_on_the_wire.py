@@ -28,6 +28,7 @@ from gateway.dimse.requestor import Association, connect
 from gateway.dimse.sopclasses import IMPLICIT
 from gateway.dimse.wire import Channel
 from gateway.errors import Refused, UpstreamError
+from gateway.metrics import REGISTRY
 from tests.commitment.nodes import CT, FAST, A, B, action, event, gateway_node, peer_node
 from tests.support.ports import closed_port
 from tests.support.waiting import wait_until
@@ -160,6 +161,19 @@ def test_thousands_of_instances_are_one_request(tmp_path: Path) -> None:
             assert association.n_action(action("2.25.1", *references)) == 0
         node.job_reaches("2.25.1", job.State.REPORTED)
         assert len(modality.events[0][0].failed) == 20_000
+
+
+def test_transactions_are_counted_by_role_and_state(tmp_path: Path) -> None:
+    def gauge(role: str, state: str) -> float | None:
+        labels = {"role": role, "state": state}
+        return REGISTRY.get_sample_value("dicom_gateway_commitment_transactions", labels)
+
+    with peer_node() as modality, gateway_node(tmp_path, modality.peer) as node:
+        with asking(node.peer) as association:
+            association.n_action(action("2.25.1"))
+        node.commitment.request("modality", [A])
+        wait_until(lambda: (gauge("scp", "reported"), gauge("scu", "pending")) == (1, 1), "both are counted")
+        assert gauge("scp", "abandoned") == 0
 
 
 # As SCU.
