@@ -64,10 +64,21 @@ def hospital(tmp_path: Path, archive: Archive) -> Iterator[Hospital]:
             yield Hospital(leading, running, viewer, {str(one.SOPInstanceUID): one for one in local})
 
 
-@pytest.fixture(params=[dcmqrscp, orthanc], ids=["dcmqrscp", "orthanc"])
-def here(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hospital]:
-    with hospital(tmp_path, request.param) as hospital_:
-        yield hospital_
+ARCHIVES = pytest.mark.parametrize("archive", [dcmqrscp, orthanc], ids=["dcmqrscp", "orthanc"])
+
+
+@pytest.fixture(scope="module", params=[dcmqrscp, orthanc], ids=["dcmqrscp", "orthanc"])
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
+    with hospital(tmp_path_factory.mktemp("hospital"), request.param) as one:
+        yield one
+
+
+@pytest.fixture
+def here(shared: Hospital) -> Hospital:
+    """One hospital for the tests that leave it as it was; the viewer has received nothing."""
+    for file in shared.viewer.files():
+        file.unlink()
+    return shared
 
 
 QUESTION = {"StudyInstanceUID": STUDY, "PatientName": "", "PatientID": "", "AccessionNumber": "", "StudyDate": ""}
@@ -137,41 +148,52 @@ def test_a_study_nobody_corrected_is_served_as_it_is(here: Hospital) -> None:
 
 
 def test_one_miss_then_hits(here: Hospital) -> None:
+    def looked_up() -> tuple[float, float]:
+        name = "query_cache_lookups_total"
+        return here.gateway.metric(name, result="miss"), here.gateway.metric(name, result="hit")
+
+    misses, hits = looked_up()
     for _ in range(3):
+        assert len(here.find({**QUESTION, "StudyDescription": ""}).answers) == 1
+    assert looked_up() == (misses + 1, hits + 2)
+
+
+@ARCHIVES
+def test_with_the_leading_archive_stopped_the_local_answers_and_retrieves_go_on(
+    archive: Archive, tmp_path: Path
+) -> None:
+    with hospital(tmp_path, archive) as here:
+        here.leading.stop()
+        (answer,) = here.find(QUESTION).answers
+        assert answer.PatientID == OLD["PatientID"]
+        assert here.move({"StudyInstanceUID": STUDY}).status == 0x0000
+        wait_until(lambda: len(here.viewer.files()) == 5, "five instances arrive")
+        assert {one.PatientID for one in here.viewer.instances().values()} == {OLD["PatientID"]}
+        assert "leading archive" in here.gateway.text
+        assert here.gateway.metric("leading_degraded_total") > 0
+
+
+@ARCHIVES
+def test_corrections_remembered_from_before_an_outage_are_used(archive: Archive, tmp_path: Path) -> None:
+    with hospital(tmp_path, archive) as here:
         assert len(here.find(QUESTION).answers) == 1
-    metric = here.gateway.metric
-    assert metric("query_cache_lookups_total", result="miss") == 1
-    assert metric("query_cache_lookups_total", result="hit") == 2
+        here.leading.stop()
+        (answer,) = here.find(QUESTION).answers
+        assert answer.PatientID == NEW["PatientID"]
+        assert here.move({"StudyInstanceUID": STUDY}).status == 0x0000
+        wait_until(lambda: len(here.viewer.files()) == 5, "five instances arrive")
+        assert {one.PatientID for one in here.viewer.instances().values()} == {NEW["PatientID"]}
 
 
-def test_with_the_leading_archive_stopped_the_local_answers_and_retrieves_go_on(here: Hospital) -> None:
-    here.leading.stop()
-    (answer,) = here.find(QUESTION).answers
-    assert answer.PatientID == OLD["PatientID"]
-    assert here.move({"StudyInstanceUID": STUDY}).status == 0x0000
-    wait_until(lambda: len(here.viewer.files()) == 5, "five instances arrive")
-    assert {one.PatientID for one in here.viewer.instances().values()} == {OLD["PatientID"]}
-    assert "leading archive" in here.gateway.text
-    assert here.gateway.metric("leading_degraded_total") > 0
-
-
-def test_corrections_remembered_from_before_an_outage_are_used(here: Hospital) -> None:
-    assert len(here.find(QUESTION).answers) == 1
-    here.leading.stop()
-    (answer,) = here.find(QUESTION).answers
-    assert answer.PatientID == NEW["PatientID"]
-    assert here.move({"StudyInstanceUID": STUDY}).status == 0x0000
-    wait_until(lambda: len(here.viewer.files()) == 5, "five instances arrive")
-    assert {one.PatientID for one in here.viewer.instances().values()} == {NEW["PatientID"]}
-
-
-def test_a_broken_file_fails_alone(here: Hospital) -> None:
-    (found,) = [one for one in here.stored.values() if one.Modality == "CT" and one.InstanceNumber == 2]
-    local = here.gateway.config.parent.parent / "local"
-    files = [path for path in local.rglob("*") if path.is_file() and path.name != "DICOMDIR"]
-    (file,) = [path for path in files if str(found.SOPInstanceUID).encode() in path.read_bytes()]
-    file.unlink()
-    outcome = here.move({"StudyInstanceUID": STUDY})
-    assert outcome.status == 0xB000
-    assert str(found.SOPInstanceUID) in outcome.text, "the failed instance is listed"
-    wait_until(lambda: len(here.viewer.files()) == 4, "the other four arrive")
+@ARCHIVES
+def test_a_broken_file_fails_alone(archive: Archive, tmp_path: Path) -> None:
+    with hospital(tmp_path, archive) as here:
+        (found,) = [one for one in here.stored.values() if one.Modality == "CT" and one.InstanceNumber == 2]
+        local = here.gateway.config.parent.parent / "local"
+        files = [path for path in local.rglob("*") if path.is_file() and path.name != "DICOMDIR"]
+        (file,) = [path for path in files if str(found.SOPInstanceUID).encode() in path.read_bytes()]
+        file.unlink()
+        outcome = here.move({"StudyInstanceUID": STUDY})
+        assert outcome.status == 0xB000
+        assert str(found.SOPInstanceUID) in outcome.text, "the failed instance is listed"
+        wait_until(lambda: len(here.viewer.files()) == 4, "the other four arrive")
