@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from gateway.cli.common import ConfigOption, configuration
-from gateway.daemon.running import Gateway
+from gateway.daemon.listeners import Listeners
 from gateway.daemon.running import serve as run
 
 
@@ -14,18 +14,16 @@ def register(app: typer.Typer) -> None:
     app.command("serve")(serve)
 
 
-def serve(config: ConfigOption = None) -> None:
+def serve(config: ConfigOption = None) -> int:
     """Serve DICOM and HTTP until SIGTERM or Ctrl-C; running operations are finished first.
 
-    One line on standard output says where it listens, once everything answers.
+    One line on standard output says where it listens, once connections are accepted. SIGHUP reads the rules again.
     """
     loaded = configuration(config)
 
-    def announce(gateway: Gateway) -> None:
+    def announce(listeners: Listeners) -> None:
         ae, http = loaded.ae, loaded.http
-        print(
-            f"{ae.title} serves DICOM on {ae.bind} port {gateway.port}, HTTP on {http.bind} port {gateway.http_port}",
-            flush=True,
-        )
+        where = f"DICOM on {ae.bind} port {listeners.port}, HTTP on {http.bind} port {listeners.http_port}"
+        print(f"{ae.title} serves {where}", flush=True)
 
-    run(loaded, announce=announce)
+    return run(loaded, announce=announce)

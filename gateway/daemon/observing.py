@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
-from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
 
 from gateway import metrics
 from gateway.archive.local import LocalArchive
 from gateway.errors import StorageError
-from gateway.leading.archive import LeadingArchive
-from gateway.leading.breaker import State as Circuit
 from gateway.web.health import READY, Check, Finding, State
 
 _SHARE = 20
 """A count is repeated after this many times its own duration at the earliest: at most 5 % of the time goes to it."""
 
 
-def readiness(archive: LocalArchive, leading: Sequence[LeadingArchive], min_free: int) -> dict[str, Check]:
-    """The checks of ``/readyz``."""
-    return {
-        "archive": lambda: _archive(archive, min_free),
-        **{f"leading {one.name}": _leading(one) for one in leading},
-    }
+def readiness(archive: LocalArchive, min_free: int, leading: Callable[[], Mapping[str, bool]]) -> dict[str, Check]:
+    """The checks of ``/readyz``.
+
+    A leading archive that is down only degrades: local answers and retrieves go on.
+
+    Args:
+        leading: by name, whether each leading archive answers.
+    """
+    checks: dict[str, Check] = {"archive": lambda: _archive(archive, min_free)}
+    return checks | {f"leading {name}": _leading(name, leading) for name in leading()}
 
 
 def _archive(archive: LocalArchive, min_free: int) -> Finding:
@@ -36,9 +38,9 @@ def _archive(archive: LocalArchive, min_free: int) -> Finding:
     return READY
 
 
-def _leading(archive: LeadingArchive) -> Check:
+def _leading(name: str, states: Callable[[], Mapping[str, bool]]) -> Check:
     def check() -> Finding:
-        if archive.circuit is Circuit.CLOSED:
+        if states().get(name, True):
             return READY
         return Finding(State.DEGRADED, "it does not answer; local attributes and cached answers are used")
 
@@ -46,7 +48,7 @@ def _leading(archive: LeadingArchive) -> Check:
 
 
 class Scrape:
-    """The registry of this process, with the archive's gauges brought up to date before it is read.
+    """The exposition of this process, with the archive's gauges brought up to date before it is read.
 
     They are counted anew when the archive has changed, the less often the longer it takes.
     """
@@ -59,14 +61,14 @@ class Scrape:
         self._unpublished = 0
         self._again_at = 0.0
 
-    def __call__(self) -> CollectorRegistry:
+    def __call__(self) -> str:
         """Called for each scrape."""
         with self._lock:
             try:
                 self._count()
             except StorageError:
                 metrics.ARCHIVE_FREE_BYTES.set(float("nan"))  # readiness tells why; a scrape is not to fail for it
-        return metrics.REGISTRY
+        return generate_latest(metrics.REGISTRY).decode()
 
     def _count(self) -> None:
         archive = self._archive

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -31,7 +30,7 @@ MAX_BODY = 2**23
 def create_app(
     checks: Mapping[str, Check],
     *,
-    registry: Callable[[], CollectorRegistry] = lambda: metrics.REGISTRY,
+    exposition: Callable[[], str] | None = None,
     tokens: Tokens | None = None,
     routes: Sequence[BaseRoute] = (),
 ) -> Starlette:
@@ -39,12 +38,12 @@ def create_app(
 
     Args:
         checks: readiness of each part by its name.
-        registry: called for each scrape; with several workers it returns one that gathers from all of them.
+        exposition: metrics in the text format, of all processes together; this process's own unless given.
         tokens: who may use what is not public.
         routes: those of other rooms; they need a token.
     """
     return Starlette(
-        routes=[*health_routes(checks), Route("/metrics", _metrics(registry)), *routes],
+        routes=[*health_routes(checks), Route("/metrics", _metrics(exposition or _own)), *routes],
         middleware=[
             Middleware(Counted),
             Middleware(BoundedBody, limit=MAX_BODY),
@@ -57,10 +56,13 @@ def create_app(
     )
 
 
-def _metrics(registry: Callable[[], CollectorRegistry]) -> Callable[[Request], Response]:
-    def scrape(request: Request) -> Response:
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry()), headers={"Content-Type": content_type})
+def _own() -> str:
+    return generate_latest(metrics.REGISTRY).decode()
+
+
+def _metrics(exposition: Callable[[], str]) -> Callable[[Request], Response]:
+    def scrape(_request: Request) -> Response:
+        return Response(exposition(), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     return scrape
 

@@ -37,12 +37,14 @@ class WebServer:
 
     Attributes:
         port: the port bound, also where 0 was asked for.
+
+    Args:
+        listener: of :func:`listen`; closed at the end.
     """
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
-        self._socket = listen(host, port)
-        self.port = int(self._socket.getsockname()[1])
-        self.host = host
+    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+        self._socket = listener
+        self.host, self.port = str(listener.getsockname()[0]), int(listener.getsockname()[1])
         self._started = threading.Event()
         configuration = uvicorn.Config(
             app,

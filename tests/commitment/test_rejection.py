@@ -13,7 +13,8 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, gen
 from gateway.commitment.messages import Reference
 from gateway.commitment.rejection import KEY_OBJECT_SELECTION, Note, Title, read_note
 from gateway.config import load
-from gateway.daemon.running import Gateway
+from gateway.daemon.listeners import Listeners
+from gateway.daemon.running import alone
 from gateway.dicom.attributes import Attributes
 from gateway.metrics import REGISTRY
 from tests.support import dicomfiles, scu
@@ -86,7 +87,7 @@ peers:
 class Hospital:
     """A gateway and those who send to it."""
 
-    def __init__(self, gateway: Gateway, folder: Path) -> None:
+    def __init__(self, gateway: Listeners, folder: Path) -> None:
         self.port = gateway.port
         self.folder = folder
 
@@ -118,7 +119,7 @@ def uids(datasets: Sequence[Dataset]) -> set[str]:
 def hospital(tmp_path: Path, rejection: str) -> Iterator[Hospital]:
     file = tmp_path / "gateway.yaml"
     file.write_text(CONFIGURATION.format(rejection=rejection, port=closed_port()))
-    with Gateway(load(file, {})) as gateway:
+    with alone(load(file, {})) as gateway:
         found = Hospital(gateway, tmp_path)
         assert found.send(*STUDY).returncode == 0
         assert found.visible() == uids(STUDY)

@@ -15,7 +15,8 @@ import pytest
 from gateway.commitment import job, orthanc
 from gateway.commitment.messages import PUSH_MODEL, Reference
 from gateway.config import load
-from gateway.daemon.running import Gateway
+from gateway.daemon.listeners import Listeners
+from gateway.daemon.running import alone
 from gateway.dimse.commitment import CommitmentAssociations
 from gateway.dimse.ports import Peer
 from gateway.dimse.requestor import connect
@@ -34,7 +35,7 @@ REFERENCES = [Reference(str(one.SOPClassUID), str(one.SOPInstanceUID)) for one i
 class Node:
     """A gateway that runs, and a client of it."""
 
-    gateway: Gateway
+    gateway: Listeners
     client: httpx.Client
     vna: PeerNode
 
@@ -95,7 +96,7 @@ def node_in(folder: Path, *, port: int = 0, orthanc_port: int = 104) -> Iterator
         ports = {"port": port, "vna": vna.peer.port, "down": closed_port(), "orthanc": orthanc_port}
         file.write_text(CONFIGURATION.format(**ports))
         with (
-            Gateway(load(file, {})) as gateway,
+            alone(load(file, {})) as gateway,
             httpx.Client(base_url=f"http://127.0.0.1:{gateway.http_port}", trust_env=False, timeout=20) as client,
         ):
             yield Node(gateway, client, vna)

@@ -16,7 +16,7 @@ import pytest
 from gateway.cli import run
 from gateway.web.app import create_app
 from gateway.web.health import READY, Check, Finding, State
-from gateway.web.server import WebServer
+from gateway.web.server import WebServer, listen
 
 DOCKERFILE = Path("Dockerfile")
 
@@ -149,7 +149,7 @@ def serving(tmp_path: Path, request: pytest.FixtureRequest) -> Serving:
     """A server with checks, and the configuration that names its port."""
 
     def serve(checks: dict[str, Check]) -> Path:
-        server = WebServer(create_app(checks), "127.0.0.1", 0)
+        server = WebServer(create_app(checks), listen("127.0.0.1", 0))
         server.start()
         request.addfinalizer(server.stop)
         file = tmp_path / "gateway.yaml"

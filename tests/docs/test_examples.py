@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from gateway.cli import VERBS
 from gateway.config import load
-from gateway.daemon.running import DRAIN_SECONDS
+from gateway.daemon.process import DRAIN_SECONDS
 from gateway.web.access import PUBLIC
 from gateway.web.app import create_app
 

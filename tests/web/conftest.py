@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from gateway.web.app import create_app
-from gateway.web.server import WebServer
+from gateway.web.server import WebServer, listen
 
 Serve = Callable[..., httpx.Client]
 
@@ -18,7 +18,7 @@ def serve() -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def serve(checks: Any = None, **values: Any) -> httpx.Client:
-            server = WebServer(create_app(checks or {}, **values), "127.0.0.1", 0)
+            server = WebServer(create_app(checks or {}, **values), listen("127.0.0.1", 0))
             server.start()
             stack.callback(server.stop)
             url = f"http://127.0.0.1:{server.port}"

@@ -74,9 +74,10 @@ def test_associations_are_shared_evenly(tmp_path: Path) -> None:
 
 
 def test_a_process_that_dies_is_replaced_and_the_others_go_on(tmp_path: Path) -> None:
-    with service(tmp_path, 2) as one, one.open() as first, one.open() as second:
-        victim, survivor = answered_by(first), answered_by(second)
-        assert victim != survivor
+    with service(tmp_path, 2) as one, one.open() as first, ExitStack() as others:
+        victim = answered_by(first)
+        second = next(other for _ in range(3) if answered_by(other := others.enter_context(one.open())) != victim)
+        survivor = answered_by(second)
         os.kill(victim, signal.SIGKILL)
         with pytest.raises(UpstreamError):
             list(first.find(FIND, QUERY))
