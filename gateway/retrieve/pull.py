@@ -61,7 +61,7 @@ class PullThrough:
         try:
             lead.want(wanted)
             receiver = PullReceiver(folder, wanted, self._keep)
-            self._upstream.fetch(missing, receiver, _Count(log, wanted), lambda: lead.unwanted)
+            self._upstream.fetch(missing, receiver, _Count(log, wanted), lead.is_unwanted)
             problem, outcome = "", "done"
         except Cancelled:
             problem = outcome = "abandoned"

@@ -132,8 +132,7 @@ class Lead:
         temporary.write_text(json.dumps(asdict(wanted)), encoding="ascii")
         temporary.rename(self._folder / "wanted")
 
-    @property
-    def unwanted(self) -> bool:
+    def is_unwanted(self) -> bool:
         """Whether every user has left."""
         fd = os.open(self._folder / "users", os.O_RDWR | os.O_CLOEXEC)
         try:

@@ -1,7 +1,5 @@
 """Pull-through from a scripted leading archive: sharing, failures, cancel, C-STOREs that come from elsewhere."""
 
-# ruff: noqa: ARG002 - handlers take what their ports say
-
 from __future__ import annotations
 
 import threading
@@ -10,28 +8,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from pydicom import Dataset
 
 from gateway.dicom.attributes import Attributes
-from gateway.dicom.caller import Caller
-from gateway.dicom.counter import SubOperations
-from gateway.dicom.identifier import Query, Retrieve
 from gateway.dicom.instance import Outgoing
 from gateway.dicom.models import Level
 from gateway.dicom.status import Status
-from gateway.dimse.policy import PeerPolicy
 from gateway.dimse.ports import Cancelled as IsCancelled
-from gateway.dimse.ports import Originator, StoreChannel, Verb
 from gateway.dimse.requestor import RetrieveProgress, connect
-from gateway.dimse.server import Server
-from gateway.dimse.services import Handlers
-from gateway.dimse.wire import Lost
-from gateway.errors import Cancelled, Refused, UpstreamKind
+from gateway.errors import Cancelled
 from gateway.metrics import REGISTRY
 from gateway.retrieve.arrival import Unexpected
 from gateway.retrieve.destinations import Destination
 from gateway.retrieve.survey import Completeness
 from gateway.retrieve.upstream import Via
+from tests.retrieve.leading import Leading, stored_of
+from tests.retrieve.leading import leading_archive as serving
 from tests.retrieve.world import AET, MOVE, Asked, Destined, Settings, World, destination, gateway, peer
 from tests.support.dicomfiles import instance, study, uid
 from tests.support.ports import closed_port, free_port
@@ -41,88 +32,11 @@ REMOTE = [*study("far", 4, PatientID="NEW"), instance("far", "2", 1, "MR", Patie
 UIDS = {str(one.SOPInstanceUID) for one in REMOTE}
 
 
-class Leading:
-    """A leading archive whose retrieves do what a test says; ``hold`` stops it before an instance until ``go_on``."""
-
-    def __init__(self, folder: Path, datasets: list[Dataset]) -> None:
-        with gateway(folder, datasets) as world:
-            self.stored = world.archive.instances(study_uids=[str(datasets[0].StudyInstanceUID)])
-        self.retrieves: list[Retrieve] = []
-        self.hold = -1
-        self.dies = -1
-        self.fails: int | None = None
-        self.is_silent = False
-        self.calling = AET
-        self.move_port = 0
-        self.held, self.go_on, self.was_cancelled = threading.Event(), threading.Event(), threading.Event()
-
-    def find(self, query: Query, caller: Caller, cancelled: IsCancelled) -> Iterator[Attributes]:
-        if self.is_silent:
-            raise Refused("out of order", Status.OUT_OF_RESOURCES)
-        study_uid = self.stored[0].study_instance_uid
-        if query.uids(Level.STUDY) and study_uid not in query.uids(Level.STUDY):
-            return
-        if query.level is Level.STUDY:
-            yield Attributes.of({"StudyInstanceUID": study_uid, "PatientName": "New^Name", "PatientID": "NEW"})
-            return
-        for series in dict.fromkeys(one.series_instance_uid for one in self.stored):
-            mine = [one for one in self.stored if one.series_instance_uid == series]
-            if query.uids(Level.SERIES) and series not in query.uids(Level.SERIES):
-                continue
-            above = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series}
-            if query.level is Level.SERIES:
-                yield Attributes.of({**above, "NumberOfSeriesRelatedInstances": str(len(mine))})
-                continue
-            for one in mine:
-                keys = {"SOPInstanceUID": one.sop_instance_uid, "SOPClassUID": one.sop_class_uid}
-                yield Attributes.of({**above, **keys})
-
-    def get(
-        self, retrieve: Retrieve, channel: StoreChannel, caller: Caller, cancelled: IsCancelled
-    ) -> Iterator[SubOperations]:
-        return self._send(retrieve, channel, cancelled)
-
-    def move(
-        self, retrieve: Retrieve, destination: str, caller: Caller, originator: Originator, cancelled: IsCancelled
-    ) -> Iterator[SubOperations]:
-        pairs = dict.fromkeys((one.sop_class_uid, one.transfer_syntax_uid) for one in self.stored)
-        with connect(peer(destination, self.move_port), self.calling, pairs) as association:
-            yield from self._send(retrieve, association, cancelled)
-
-    def _send(self, retrieve: Retrieve, channel: StoreChannel, cancelled: IsCancelled) -> Iterator[SubOperations]:
-        self.retrieves.append(retrieve)
-        named = {uid for level in (Level.SERIES, Level.IMAGE) for uid in retrieve.uids.get(level, ())[:1000]}
-        wanted = [one for one in self.stored if not named or named & {one.series_instance_uid, one.sop_instance_uid}]
-        if Level.IMAGE in retrieve.uids:
-            wanted = [one for one in wanted if one.sop_instance_uid in retrieve.uids[Level.IMAGE]]
-        if self.fails is not None:
-            raise Refused("not today", self.fails)
-        counters = SubOperations(len(wanted))
-        for number, one in enumerate(wanted):
-            if number == self.dies:
-                raise Lost("the archive dies", UpstreamKind.ABORTED)
-            while number == self.hold and not self.go_on.is_set() and not cancelled():
-                self.held.set()
-                self.go_on.wait(0.05)
-            if cancelled():
-                self.was_cancelled.set()
-                yield counters
-                return
-            counters.count(one.sop_instance_uid, channel.store(Outgoing.untouched(one)))
-            yield counters
-
-
 @contextmanager
-def leading_archive(folder: Path, datasets: list[Dataset] | None = None) -> Iterator[tuple[Leading, Asked]]:
-    script = Leading(folder / "far", datasets or REMOTE)
-    handlers = Handlers(find=script.find, get=script.get, move=script.move)
-    server = Server(handlers, PeerPolicy(["LEADING"], [], frozenset(Verb)))
-    server.start()
-    try:
-        yield script, Asked(peer("leading", server.port, "LEADING"))
-    finally:
-        script.go_on.set()
-        server.stop()
+def leading_archive(folder: Path) -> Iterator[tuple[Leading, Asked]]:
+    script = Leading(stored_of(folder / "far", REMOTE))
+    with serving(script) as asked:
+        yield script, asked
 
 
 def identifier(**more: str) -> Attributes:
