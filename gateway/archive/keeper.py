@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 from gateway.archive.delete import deleted_since
 from gateway.archive.enrich import enrich
-from gateway.archive.index import Index, file_lock
+from gateway.archive.index import Index, file_lock, get_meta, set_meta
 from gateway.archive.publish import Publisher, signature_of
 from gateway.errors import StorageError
 from gateway.logs import get_logger
 
 _log = get_logger("archive")
+_USED_SECONDS = 3600
 _ENRICH_SECONDS = 0.2
 _ENRICH_FILES = 50
 _SHARE = 10
@@ -23,7 +25,11 @@ _SHARE = 10
 class Keeper:
     """Publishes in batches: what was changed waits ``delay`` seconds for more to come with it."""
 
-    def __init__(self, index: Index, publisher: Publisher, delay: float) -> None:
+    def __init__(self, index: Index, publisher: Publisher, delay: float, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._every: float | None = None
+        self._task: Callable[[], object] = lambda: None
+        self._used: set[str] = set()
         self._index = index
         self._publisher = publisher
         self._delay = delay
@@ -39,6 +45,16 @@ class Keeper:
             self._last_deleted, _ = deleted_since(db, 0)
         self._thread = threading.Thread(target=self._run, name="archive-keeper", daemon=True)
         self._thread.start()
+
+    def every(self, period: timedelta | None, task: Callable[[], object]) -> None:
+        """Have a task done each ``period``, counted over all processes and restarts; None for never."""
+        self._every = period.total_seconds() if period else None
+        self._task = task
+
+    def used(self, studies: set[str]) -> None:
+        """Note that studies were asked for, to be written down before long."""
+        if self._thread is not None:
+            self._used |= studies
 
     def stop(self) -> None:
         """Publish what is left, and end the thread."""
@@ -59,6 +75,8 @@ class Keeper:
     def _once(self, *, last: bool = False) -> None:
         try:
             self._tell()
+            self._note_used()
+            self._keep_schedule()
             if self._publisher.due() and (self._settled() or last):
                 self._publisher.sync(blocking=last)
                 self._seen = signature_of(self._publisher.dicomdir)
@@ -67,6 +85,29 @@ class Keeper:
         except StorageError as error:
             # The disk may be full now and not later; readiness and the log say so meanwhile.
             _log.error("the DICOMDIR was not published", error=error.message)
+
+    def _note_used(self) -> None:
+        used, self._used = self._used, set()
+        if used:
+            now = self._clock()
+            with self._index.write(visible=False) as db:
+                db.executemany(
+                    "UPDATE study SET used = ?1 WHERE uid = ?2 AND used < ?1 - ?3",
+                    [(now, one, _USED_SECONDS) for one in used],
+                )
+
+    def _keep_schedule(self) -> None:
+        if self._every is None or self._stop.is_set():
+            return
+        now = self._clock()
+        with self._index.read() as db:
+            if now - float(get_meta(db, "retained", 0)) < self._every:
+                return
+        with self._index.write(visible=False) as db:
+            if now - float(get_meta(db, "retained", 0)) < self._every:
+                return  # another process was faster
+            set_meta(db, "retained", now)
+        self._task()
 
     def _enrich(self) -> None:
         """Look at imported files for a while, in one process at a time, giving way to everything else."""

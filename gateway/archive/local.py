@@ -13,6 +13,7 @@ from gateway.archive.disk import Disk
 from gateway.archive.index import Durability, Index
 from gateway.archive.keeper import Keeper
 from gateway.archive.publish import Publisher
+from gateway.archive.retain import Committed, Doomed, Policy, choose, nowhere
 from gateway.archive.store import OnConflict, Store
 from gateway.archive.verify import Kind, Problem, Verifier
 from gateway.dicom.attributes import Attributes
@@ -64,7 +65,9 @@ class LocalArchive:
         self._index = Index((index or default_index(dicomdir)).absolute(), durability)
         self._disk = Disk(self.root, durability)
         self._publisher = Publisher(self._index, self._disk, self.dicomdir, clock=clock)
-        self._keeper = Keeper(self._index, self._publisher, publish_delay)
+        self._keeper = Keeper(self._index, self._publisher, publish_delay, clock)
+        self._policy = Policy()
+        self._committed: Committed = nowhere
         self._store = Store(self._index, self._disk, on_conflict, clock=clock, min_free=min_free)
 
     def prepare(self) -> None:
@@ -198,6 +201,26 @@ class LocalArchive:
         """
         return self._disk.free()
 
+    def retain_by(self, policy: Policy, committed: Committed = nowhere) -> None:
+        """Set the policy of retention; :meth:`start` then keeps to its schedule, in one process at a time."""
+        self._policy, self._committed = policy, committed
+        self._keeper.every(policy.every, self.retain)
+
+    def retain(self, *, dry_run: bool = False) -> list[Doomed]:
+        """Delete the studies that the policy lets go; those it did, or would, delete and why.
+
+        Raises:
+            StorageError: the index or the disk refuses.
+        """
+        with self._index.read() as db:
+            doomed = choose(db, self._policy, self._clock(), self._disk.free(), self._committed)
+        if not dry_run:
+            for one in doomed:
+                self.delete(Level.STUDY, one.study_instance_uid, reason="retention")
+            if doomed:
+                self.purge()
+        return doomed
+
     def on_deleted(self, observer: Callable[[Sequence[str]], None]) -> None:
         """Have ``observer`` called with the Study Instance UIDs that a deletion in any process touched.
 
@@ -241,6 +264,7 @@ class LocalArchive:
             for part in _parts(uids):
                 rows = db.execute(f"{_INSTANCES} WHERE {column} IN ({_marks(part)}) ORDER BY i.id", part)
                 found.extend(self._instance(row) for row in rows if all(row[at] in uids for at, uids in others))
+        self._keeper.used({one.study_instance_uid for one in found})
         return found
 
     def _instance(self, row: tuple[str, str, str, str, str, str, str, int, int]) -> StoredInstance:

@@ -141,6 +141,25 @@ def compact(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 @group.command()
+def retain(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go and why; delete nothing.")] = False,
+) -> None:
+    """Delete the studies that archive.retain in the configuration lets go."""
+    with _opened(config) as archive:
+        gone = archive.retain(dry_run=dry_run)
+    if as_json:
+        print_json({"dry_run": dry_run, "studies": [asdict(one) for one in gone]})
+        return
+    if gone:
+        rows = [(one.study_instance_uid, one.instances, _human(one.size), one.reason) for one in gone]
+        print_table("", ("study", "instances", "size", "why"), rows)
+    verb = "would go" if dry_run else "deleted"
+    print(f"{len(gone)} studies {verb}, {_human(sum(one.size for one in gone))}")
+
+
+@group.command()
 def verify(
     config: ConfigOption = None,
     as_json: JsonOption = False,

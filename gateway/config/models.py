@@ -9,9 +9,9 @@ from __future__ import annotations
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from gateway.config.document import Document, KeyPath
 from gateway.config.types import (
@@ -264,6 +264,44 @@ class Durability(Enum):
     NONE = "none"
 
 
+class OnlyIf(Enum):
+    """What else must be true of a study before a rule deletes it."""
+
+    COMMITTED = "committed"
+
+
+class RetainRule(Section):
+    """A study goes when all conditions of a rule hold."""
+
+    received_before: Duration | None = None
+    """Age since its last instance was received."""
+    studied_before: Duration | None = None
+    """Age by Study Date; a study without one is never old enough."""
+    unused_for: Duration | None = None
+    """Age since it was last retrieved, or received."""
+    free_below: Size | None = None
+    """Only while less disk space is free than this, the longest unused first, until so much is free."""
+    only_if: OnlyIf | None = None
+    """committed: only when other archives have committed all of its instances."""
+
+    @model_validator(mode="after")
+    def _has_a_condition(self) -> Self:
+        if not (self.received_before or self.studied_before or self.unused_for or self.free_below):
+            raise ValueError("without an age or free_below the rule would delete everything")
+        return self
+
+
+class Retain(Section):
+    """Deletion by policy."""
+
+    rules: tuple[RetainRule, ...] = ()
+    """A study goes by any one of them."""
+    every: Duration | None = None
+    """Between two runs; without it only ``archive retain`` deletes."""
+    max_studies: Annotated[Count, Field(ge=1)] = 1000
+    """At most so many go in one run."""
+
+
 class Archive(Section):
     """The local file-set."""
 
@@ -281,6 +319,8 @@ class Archive(Section):
     """How long changes are gathered before the DICOMDIR is published; a large one is published less often."""
     min_free: Size = _GIB
     """Free space below which nothing more is accepted and the archive is not ready."""
+    retain: Retain = Retain()
+    """What is deleted by itself, and when; nothing without rules."""
 
 
 class Coercion(Section):

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gateway.archive.index import Durability
 from gateway.archive.local import LocalArchive
+from gateway.archive.retain import Committed, Policy, Rule
 from gateway.archive.store import OnConflict
+from gateway.commitment.database import Database
+from gateway.commitment.inquiries import InquiryLedger
 from gateway.config import Config
+from gateway.config.models import OnlyIf, Retain
+from gateway.daemon.committing import commitment_settings
 
 
 def build_archive(config: Config) -> LocalArchive:
-    """The archive; nothing of it is opened yet."""
+    """The archive with its policy of retention; nothing of it is opened yet."""
     section = config.archive
-    return LocalArchive(
+    archive = LocalArchive(
         section.dicomdir,
         index=section.index / "index.sqlite" if section.index else None,
         durability=Durability(section.durability.value),
@@ -19,3 +26,35 @@ def build_archive(config: Config) -> LocalArchive:
         publish_delay=section.publish_delay.total_seconds(),
         min_free=section.min_free,
     )
+    archive.retain_by(_policy(section.retain), _committed(config))
+    return archive
+
+
+def _policy(section: Retain) -> Policy:
+    rules = tuple(
+        Rule(
+            received_before=one.received_before,
+            studied_before=one.studied_before,
+            unused_for=one.unused_for,
+            free_below=one.free_below,
+            only_committed=one.only_if is OnlyIf.COMMITTED,
+        )
+        for one in section.rules
+    )
+    return Policy(rules, section.every, section.max_studies)
+
+
+def _committed(config: Config) -> Committed:
+    """What other archives have committed, by the ledger; it is opened when a rule asks."""
+
+    def committed(sop_instance_uids: Sequence[str]) -> bool:
+        settings = commitment_settings(config)
+        if not settings.ledger.exists():
+            return False
+        database = Database(settings.ledger)
+        try:
+            return InquiryLedger(database, settings.bounds).committed_elsewhere(sop_instance_uids)
+        finally:
+            database.close()
+
+    return committed
