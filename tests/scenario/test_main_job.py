@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset
 
+from gateway.dicom import tags
+from gateway.dicom.models import LEADING_ATTRIBUTES
 from tests.support import dicomfiles, scu
 from tests.support.gateways import RunningGateway, gateway, peer
 from tests.support.peers import RunningPeer, dcmqrscp, orthanc, storescp
@@ -119,14 +121,14 @@ def test_every_level_shows_the_corrected_attributes(here: Hospital) -> None:
 def test_a_move_delivers_every_instance_with_corrected_attributes(here: Hospital) -> None:
     assert here.move({"StudyInstanceUID": STUDY}).status == 0x0000
     wait_until(lambda: len(here.viewer.files()) == 5, "five instances arrive")
+    mutable = LEADING_ATTRIBUTES | {tags.SpecificCharacterSet}
     for uid, instance in here.viewer.instances().items():
         stored = here.stored[uid]
         for keyword, value in NEW.items():
             assert str(instance[keyword].value) == value, keyword
         assert instance.PixelData == stored.PixelData
         assert instance.file_meta.TransferSyntaxUID == stored.file_meta.TransferSyntaxUID
-        changed = {*NEW, "SpecificCharacterSet"}
-        untouched = [element for element in stored if element.keyword not in changed]
+        untouched = [element for element in stored if element.tag not in mutable]
         assert untouched == [instance[element.tag] for element in untouched]
 
 
@@ -149,8 +151,10 @@ def test_a_study_nobody_corrected_is_served_as_it_is(here: Hospital) -> None:
 
 def test_one_miss_then_hits(here: Hospital) -> None:
     def looked_up() -> tuple[float, float]:
-        name = "query_cache_lookups_total"
-        return here.gateway.metric(name, result="miss"), here.gateway.metric(name, result="hit")
+        def count(result: str) -> float:
+            return here.gateway.metric("query_cache_lookups_total", cache="queries", result=result)
+
+        return count("miss"), count("hit")
 
     misses, hits = looked_up()
     for _ in range(3):
