@@ -136,3 +136,4 @@ def _resident_bytes() -> int:
 
 
 REGISTRY.register(_Process())
+QUARANTINED = _counter("coercion_quarantined_total", "Received instances put aside by a rule's on_failure.")

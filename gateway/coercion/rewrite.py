@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from gateway.dicom.instance import Outgoing, StoredInstance
+from gateway.dicom.instance import Outgoing
 from gateway.dicom.part10 import file_head
 from gateway.errors import StorageError
 
@@ -29,6 +29,19 @@ def write_file(outgoing: Outgoing, target: int, source_aet: str = "") -> int:
     before = file_head(outgoing.sop_class_uid, outgoing.sop_instance_uid, outgoing.transfer_syntax_uid, source_aet)
     try:
         _write(target, before)
+    except OSError as error:
+        raise StorageError("a coerced instance cannot be written") from error
+    write_dataset(outgoing, target)
+    return len(before)
+
+
+def write_dataset(outgoing: Outgoing, target: int) -> None:
+    """Write the new head and the untouched rest, from where the descriptor stands.
+
+    Raises:
+        StorageError: reading or writing failed; what was written is of no use.
+    """
+    try:
         _write(target, outgoing.head)
         source = os.open(outgoing.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -37,22 +50,6 @@ def write_file(outgoing: Outgoing, target: int, source_aet: str = "") -> int:
             os.close(source)
     except OSError as error:
         raise StorageError("a coerced instance cannot be written") from error
-    return len(before)
-
-
-def as_stored(instance: StoredInstance, outgoing: Outgoing, path: str, dataset_offset: int) -> StoredInstance:
-    """What an index would know of the new file, identifiers of patient and study as they were."""
-    return StoredInstance(
-        instance.patient_id,
-        instance.study_instance_uid,
-        instance.series_instance_uid,
-        outgoing.sop_instance_uid,
-        outgoing.sop_class_uid,
-        outgoing.transfer_syntax_uid,
-        path,
-        dataset_offset + len(outgoing.head) + outgoing.length,
-        dataset_offset,
-    )
 
 
 def _write(target: int, data: bytes) -> None:

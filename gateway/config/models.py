@@ -328,6 +328,8 @@ class Coercion(Section):
 
     rules: ConfigPath | None = None
     """The YAML rule file; without it only the built-in rule: the leading archive's attributes."""
+    quarantine: ConfigPath | None = None
+    """Folder for received instances that a rule puts aside; without this key ``<root>.quarantine`` beside the root."""
 
 
 class Verify(Enum):

@@ -7,7 +7,7 @@ from functools import partial
 
 from gateway.archive.local import LocalArchive
 from gateway.config import Config
-from gateway.daemon.coercing import CoercedSource, Rules, SentCoercion
+from gateway.daemon.coercing import CoercedSource, Rules, SentCoercion, coerced_receiver
 from gateway.daemon.retrieving import build_retrieving
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller
@@ -40,7 +40,7 @@ def build_handlers(config: Config, archive: LocalArchive, leading: Leading | Non
         find=partial(_find, answers),
         move=retrieving.move,
         get=retrieving.get,
-        store=retrieving.store,
+        store=coerced_receiver(config, archive.root, retrieving.store, rules),
         lenient=config.query.lenient,
     )
 

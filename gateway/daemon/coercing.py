@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from gateway.coercion.draft import Context
 from gateway.coercion.engine import plan
 from gateway.coercion.rules import BUILT_IN, RuleSet, Where
+from gateway.config import Config
 from gateway.dicom.attributes import Attributes
+from gateway.dimse.ports import Receiver
+from gateway.intake.receiver import CoercedReceiver
 from gateway.query.ports import QuerySource, Request
 from gateway.retrieve.ports import Coerce, Recipient
 
@@ -55,3 +59,16 @@ class SentCoercion:
         """Decide once what the rules make of a study that goes to a recipient."""
         context = Context(sending=self.aet, receiving=recipient.aet, host=recipient.host, leading=leading)
         return plan(self.rules(), Where.SENT, context).apply_to_instance
+
+
+def coerced_receiver(config: Config, root: Path, receiver: Receiver, rules: Rules) -> CoercedReceiver:
+    """The receiver that applies the rules for received objects, in front of the one that stores.
+
+    Args:
+        root: of the file-set; its neighbours hold what is arriving and what was put aside.
+    """
+    quarantine = config.coercion.quarantine or root.with_name(f"{root.name}.quarantine")
+    spool = root.with_name(f"{root.name}.intake")
+    made = CoercedReceiver(receiver, rules, config.ae.title, spool=spool, quarantine=quarantine)
+    made.sweep()
+    return made

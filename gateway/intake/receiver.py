@@ -1,0 +1,156 @@
+"""A receiver that applies the rules for received objects, then hands the instance on."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from gateway import metrics
+from gateway.coercion.draft import Context
+from gateway.coercion.engine import Plan, plan
+from gateway.coercion.rewrite import write_dataset, write_file
+from gateway.coercion.rules import CoercionFailed, RuleSet, Where
+from gateway.dicom.instance import Outgoing, StoredInstance
+from gateway.dimse.ports import Incoming, Receiver, StoreRequest
+from gateway.errors import StorageError
+from gateway.logs import get_logger
+
+_log = get_logger("intake")
+_SUFFIX = ".part"
+QUARANTINED = 0xB000
+"""Coercion of data elements (PS3.4 B.2.3): a warning, since the instance is safe here, but not among the others."""
+
+
+class CoercedReceiver:
+    """Takes C-STORE requests; see :class:`gateway.dimse.ports.Receiver`.
+
+    Args:
+        receiver: who keeps the instances.
+        rules: gives the rules in force.
+        aet: our AE title.
+        spool: folder for instances that are arriving, on a local disk.
+        quarantine: folder for those that a rule puts aside.
+    """
+
+    def __init__(
+        self, receiver: Receiver, rules: Callable[[], RuleSet], aet: str, *, spool: Path, quarantine: Path
+    ) -> None:
+        self._receiver = receiver
+        self._rules = rules
+        self._aet = aet
+        self._spool = spool
+        self._quarantine = quarantine
+
+    def begin(self, request: StoreRequest) -> Incoming:
+        """Open a place for the instance: the next receiver's own, when no rule can concern it.
+
+        Raises:
+            Refused: the next receiver does not accept it.
+            StorageError: the disk is full or failing.
+        """
+        context = Context(
+            sending=request.caller.aet, receiving=self._aet, host=request.caller.address, system=self._aet
+        )
+        made = plan(self._rules(), Where.RECEIVED, context)
+        if not made.rules:
+            return self._receiver.begin(request)
+        try:
+            self._spool.mkdir(parents=True, exist_ok=True)
+            fd, path = tempfile.mkstemp(suffix=_SUFFIX, dir=self._spool)
+        except OSError as error:
+            raise StorageError(f"no temporary file: {error.strerror}") from error
+        return _Arriving(self._receiver, request, made, fd, Path(path), self._quarantine)
+
+    def sweep(self) -> int:
+        """Remove what a crash left in the spool; none of it was acknowledged. How many files there were."""
+        left = list(self._spool.glob(f"*{_SUFFIX}")) if self._spool.is_dir() else []
+        for path in left:
+            path.unlink(missing_ok=True)
+        return len(left)
+
+
+class _Arriving:
+    """One instance that rules may concern; its file is the bare data set."""
+
+    def __init__(
+        self, receiver: Receiver, request: StoreRequest, made: Plan, fd: int, path: Path, quarantine: Path
+    ) -> None:
+        self._receiver = receiver
+        self._request = request
+        self._plan = made
+        self._path = path
+        self._quarantine = quarantine
+        self.fd = fd
+
+    def commit(self) -> int:
+        """Apply the rules and hand the instance on; the status to answer with.
+
+        Raises:
+            GatewayError: it was not kept; nothing of it is left.
+        """
+        try:
+            return self._commit()
+        finally:
+            self.abort()
+
+    def _commit(self) -> int:
+        instance = self._instance()
+        try:
+            outgoing = self._plan.apply_to_instance(instance)
+        except CoercionFailed as error:
+            if not error.quarantine:
+                raise
+            return self._put_aside(Outgoing.untouched(instance), error.rule)
+        request = replace(
+            self._request, sop_class_uid=outgoing.sop_class_uid, sop_instance_uid=outgoing.sop_instance_uid
+        )
+        place = self._receiver.begin(request)
+        try:
+            write_dataset(outgoing, place.fd)
+        except BaseException:
+            place.abort()
+            raise
+        return place.commit()
+
+    def _instance(self) -> StoredInstance:
+        request, size = self._request, os.fstat(self.fd).st_size
+        uids = request.sop_instance_uid, request.sop_class_uid, request.transfer_syntax_uid
+        return StoredInstance("", "", "", *uids, str(self._path), size, 0)
+
+    def _put_aside(self, outgoing: Outgoing, rule: str) -> int:
+        """Keep the instance as it came, durably, where an admin finds it."""
+        try:
+            self._quarantine.mkdir(parents=True, exist_ok=True)
+            fd, path = tempfile.mkstemp(suffix=".dcm", dir=self._quarantine)
+            try:
+                write_file(outgoing, fd, self._request.caller.aet)
+                os.fsync(fd)
+            except BaseException:
+                Path(path).unlink()
+                raise
+            finally:
+                os.close(fd)
+            _sync_folder(self._quarantine)
+        except OSError as error:
+            raise StorageError(f"the instance cannot be put aside: {error.strerror}") from error
+        metrics.QUARANTINED.inc()
+        _log.warning("instance put aside", rule=rule, file=Path(path).name)
+        return QUARANTINED
+
+    def abort(self) -> None:
+        """Forget what was received; harmless after a commit."""
+        if self.fd >= 0:
+            self._path.unlink(missing_ok=True)
+            os.close(self.fd)
+            self.fd = -1
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
