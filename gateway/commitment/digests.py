@@ -7,7 +7,7 @@ this finds a disk that forgets, not a program that rewrites.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.commitment.database import Database
@@ -48,8 +48,3 @@ class DigestLedger:
                 "INSERT OR REPLACE INTO digest VALUES (?, ?, ?)",
                 [(uid, one.file, one.sha256) for uid, one in digests.items()],
             )
-
-    def forget(self, sop_instance_uids: Iterable[str]) -> None:
-        """Drop the digests of deleted instances."""
-        with self._database.writing() as connection:
-            connection.executemany("DELETE FROM digest WHERE sop_instance_uid = ?", [(u,) for u in sop_instance_uids])

@@ -149,13 +149,6 @@ class InquiryLedger:
                 for uid in wanted
             )
 
-    def forget_evidence(self, sop_instance_uids: Iterable[str]) -> None:
-        """Drop the evidence of instances that are deleted here."""
-        with self._database.writing() as connection:
-            connection.executemany(
-                "DELETE FROM evidence WHERE sop_instance_uid = ?", [(uid,) for uid in sop_instance_uids]
-            )
-
 
 def _step(connection: sqlite3.Connection, uid: str, event: Event, now: float, note: str) -> tuple[Inquiry, bool]:
     after = step(_fetch(connection, uid).state, event)

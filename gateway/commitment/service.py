@@ -27,9 +27,11 @@ from gateway.commitment.reporter import Reporter
 from gateway.commitment.routes import Route, Routes
 from gateway.commitment.scp import CommitmentSCP
 from gateway.commitment.scu import CommitmentSCU
+from gateway.commitment.sweep import Sweep
 from gateway.errors import StorageError
 from gateway.logs import get_logger
 
+_SWEEP_SECONDS = 10.0
 _log = get_logger("commitment")
 
 
@@ -85,6 +87,9 @@ class Ledgers:
 class Commitment:
     """Both roles of storage commitment.
 
+    Args:
+        sweep: forgets what is known about instances that are no longer here.
+
     Attributes:
         action: takes N-ACTION requests.
         event: takes N-EVENT-REPORT requests.
@@ -99,12 +104,16 @@ class Commitment:
         wire: Wire,
         routes: Iterable[Route],
         clock: Callable[[], float] = time.time,
+        *,
+        sweep: Sweep | None = None,
     ) -> None:
         self.clock = clock
         self.ledgers = ledgers
         self.routes = Routes(routes)
         self._linger = settings.linger
         self._counting = False
+        self._sweep = sweep
+        self._swept = time.monotonic()
         self._scu = CommitmentSCU(ledgers.inquiries, wire, timeout=settings.timeout, clock=clock)
         self._reporter = Reporter(
             ledgers.jobs, decider, wire, self.routes, clock=clock, tick=self._look, poll=settings.poll
@@ -126,7 +135,8 @@ class Commitment:
         """Begin to report, in this process.
 
         Args:
-            counting: keep the gauge of transactions by state; in one process of several only, since all see the same.
+            counting: keep the gauge of transactions by state, and forget what is known about instances that are gone;
+                in one process of several only, since all see the same.
         """
         self._counting = counting
         self._reporter.start()
@@ -139,6 +149,9 @@ class Commitment:
                 metrics.COMMITMENT_TRANSACTIONS.labels("scp", state.value).set(number)
             for asked, number in self.ledgers.inquiries.counts().items():
                 metrics.COMMITMENT_TRANSACTIONS.labels("scu", asked.value).set(number)
+            if self._sweep and time.monotonic() - self._swept > _SWEEP_SECONDS:
+                self._swept = time.monotonic()
+                self._sweep.page()
 
     def stop(self) -> None:
         """Stop reporting; what is owed is in the ledger."""

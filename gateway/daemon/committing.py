@@ -18,6 +18,7 @@ from gateway.commitment.rejection import Rules as RejectionRules
 from gateway.commitment.resources import Resources
 from gateway.commitment.routes import Route as ReportRoute
 from gateway.commitment.service import Commitment, Ledgers, Settings
+from gateway.commitment.sweep import Sweep
 from gateway.config import Config
 from gateway.config.models import CommitmentReport, Permission
 from gateway.daemon import peers
@@ -75,6 +76,7 @@ def build_commitment(config: Config, archive: LocalArchive, leading: Elsewhere |
         load_decider(config.commitment.decision, decider),
         CommitmentAssociations(config.ae.title),
         commitment_routes(config),
+        sweep=Sweep(ledgers.database, archive.instances),
     )
 
 

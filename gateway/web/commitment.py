@@ -52,9 +52,7 @@ class CommitmentRoutes:
         if found.state is not inquiry.State.SUCCESS:
             raise HTTPException(409, f"only after a full success; the transaction is {found.state.value}")
         uids = [one.reference.sop_instance_uid for one in instances]
-        removed = self._remove(uids)
-        self._commitment.ledgers.digests.forget(uids)
-        return JSONResponse({"Removed": removed})
+        return JSONResponse({"Removed": self._remove(uids)})
 
     def _inquiry(self, request: Request) -> tuple[Inquiry, Sequence[Decided]]:
         uid = request.path_params["transaction"]

@@ -112,14 +112,6 @@ def test_a_file_that_was_written_anew_is_another_one(index: Index, digests: Dige
     assert decided(decider, Reference(CT, "1.1")) == [0]
 
 
-def test_a_deleted_instance_leaves_no_digest(index: Index, digests: DigestLedger) -> None:
-    index.add("1.1")
-    assert decided(ArchiveDecider(index, Verify.CHECKSUM, digests=digests), Reference(CT, "1.1")) == [0]
-    assert digests.known(["1.1"])
-    digests.forget(["1.1"])
-    assert not digests.known(["1.1"])
-
-
 def test_a_folder_in_the_place_of_a_file_is_unreadable(index: Index) -> None:
     path = index.add("1.1")
     path.unlink()

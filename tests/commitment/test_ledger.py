@@ -6,18 +6,21 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from gateway.commitment import inquiry, job
 from gateway.commitment.database import Database
+from gateway.commitment.digests import Digest, DigestLedger
 from gateway.commitment.inquiries import InquiryLedger
 from gateway.commitment.jobs import LEASE, JobLedger
 from gateway.commitment.messages import CommitmentRequest, CommitmentResult, Reason, Reference
 from gateway.commitment.records import Bounds, UnknownTransaction
+from gateway.commitment.sweep import Sweep
 from gateway.dicom.caller import Caller
+from gateway.dicom.instance import StoredInstance
 from gateway.dicom.status import Status
 from gateway.errors import Refused, StorageError
 
@@ -170,7 +173,7 @@ def test_an_inquiry_expires_once_and_a_late_report_is_taken(inquiries: InquiryLe
     assert inquiries.report(CommitmentResult("2.25.1", (A, B), {}), 99.0)[0].state is inquiry.State.SUCCESS
 
 
-def test_evidence_outlives_the_inquiry_and_ends_with_the_instance(inquiries: InquiryLedger) -> None:
+def test_evidence_outlives_the_inquiry_and_ends_with_the_instance(inquiries: InquiryLedger, database: Database) -> None:
     inquiries.begin(asked("2.25.1"), ARCHIVE, 10.0, timeout=60.0)
     assert not inquiries.committed_elsewhere([A.sop_instance_uid])
     inquiries.report(CommitmentResult("2.25.1", (A, B), {}), 12.0)
@@ -179,8 +182,26 @@ def test_evidence_outlives_the_inquiry_and_ends_with_the_instance(inquiries: Inq
     assert inquiries.committed_elsewhere([A.sop_instance_uid, B.sop_instance_uid])
     assert not inquiries.committed_elsewhere([A.sop_instance_uid, "9.9"])
     assert not inquiries.committed_elsewhere([])
-    inquiries.forget_evidence([A.sop_instance_uid])
+    here = StoredInstance("P", "1", "1.0", B.sop_instance_uid, CT, "1.2.840.10008.1.2", "/missing", 1, 0)
+    assert Sweep(database, lambda *, sop_uids: [here]).page() == 1  # noqa: ARG005
+    assert inquiries.committed_elsewhere([B.sop_instance_uid])
     assert not inquiries.committed_elsewhere([A.sop_instance_uid, B.sop_instance_uid])
+
+
+def test_a_sweep_goes_round_in_pages(database: Database) -> None:
+    digests = DigestLedger(database)
+    digests.remember({f"1.{i:04}": Digest("1 2 3", "00") for i in range(1200)})
+    asked: list[int] = []
+
+    def nothing(*, sop_uids: Sequence[str]) -> list[StoredInstance]:
+        asked.append(len(sop_uids))
+        return []
+
+    sweep = Sweep(database, nothing)
+    assert [sweep.page() for _ in range(4)] == [500, 500, 200, 0]
+    assert asked == [500, 500, 200]
+    digests.remember({"1.1": Digest("1 2 3", "00")})
+    assert sweep.page() == 1
 
 
 def test_a_second_report_takes_evidence_back(inquiries: InquiryLedger) -> None:

@@ -21,6 +21,7 @@ from gateway.dimse.commitment import CommitmentAssociations
 from gateway.dimse.ports import Peer
 from gateway.dimse.requestor import connect
 from gateway.dimse.sopclasses import IMPLICIT
+from gateway.errors import UpstreamError
 from gateway.web.openapi import description
 from tests.commitment.nodes import FAST, PeerNode, action, event, peer_node
 from tests.support import dicomfiles, peers, scu
@@ -84,6 +85,7 @@ archive: {{dicomdir: archive/DICOMDIR, create: true, index: index, min_free: 0}}
 commitment: {{retry: {{first: PT0.05S, longest: PT0.1S}}, timeout: PT1H}}
 peers:
   VNA: {{aet: VNA, host: 127.0.0.1, port: {vna}, allow: [echo, store, commit]}}
+  MUTE: {{aet: MUTE, host: 127.0.0.1, port: {down}, allow: [echo, store]}}
   DOWN: {{aet: DOWN, host: 127.0.0.1, port: {down}, allow: [commit]}}
   ORTHANC: {{aet: ORTHANC, host: 127.0.0.1, port: {orthanc}, allow: [echo, store, commit]}}
 """
@@ -199,10 +201,18 @@ def test_jobs_are_shown_paused_resumed_and_cancelled(node: Node) -> None:
     assert [one["reason"] for one in node.get(path)["decided"]] == [274, 274]
 
 
+def test_a_peer_without_the_permission_can_neither_ask_nor_report(node: Node) -> None:
+    wire = CommitmentAssociations("MUTE")
+    with pytest.raises(UpstreamError, match="not accepted"):
+        wire.action(node.peer, action("2.25.1"), lambda event, caller: None, 0.0)  # noqa: ARG005
+    with pytest.raises(UpstreamError, match="not accepted"):
+        wire.report(node.peer, event("2.25.1"), "MUTE")
+
+
 def test_inquiries_are_listed(node: Node) -> None:
     uid = node.post("/modalities/VNA/storage-commitment", {"Resources": "P1"})["ID"]
     assert [(one["transaction_uid"], one["instances"]) for one in node.get("/api/commitment/inquiries")] == [(uid, 3)]
-    assert node.get("/modalities") == ["DOWN", "ORTHANC", "VNA"]
+    assert node.get("/modalities") == ["DOWN", "MUTE", "ORTHANC", "VNA"]
 
 
 def test_every_route_is_described_and_the_description_is_served(node: Node) -> None:
