@@ -111,7 +111,7 @@ class Process:
             archive.on_deleted(lambda studies: _forget(leading, studies))
             archive.start()
             commitment = build_commitment(self._config, archive, LeadingInstances(leading.archives))
-            commitment.start()
+            commitment.start(counting=self._share.http)
             stack.callback(commitment.stop)
             if self._share.control:
                 verbs = control_verbs(rules, leading)
