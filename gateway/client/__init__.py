@@ -7,7 +7,9 @@
     >>> with client.retrieve(study["StudyInstanceUID"], Path("downloads")) as download:
     ...     for progress in download:
     ...         print(progress.completed, "of", progress.total)
-    >>> download.result().files
+    0 of ...
+    >>> download.result().ok
+    True
 
 Nothing here knows the gateway: any Query/Retrieve SCP will do. A download lists the study first (C-FIND), leaves out
 what is on the disk already, fetches the rest by C-GET on one association, or by C-MOVE to a receiver of its own where

@@ -43,6 +43,7 @@ class Courier:
         self._originator = originator
         self._contexts = {pair: tuple(proposed) for proposed in contexts for pair in proposed}
         self._proposed: tuple[Pair, ...] = ()
+        self._unplanned: dict[Pair, None] = {}
         self._association: StoreAssociation | None = None
         self._reconnects = 1
         self._aborted = False
@@ -74,7 +75,7 @@ class Courier:
         if self._association is not None and pair in self._proposed:
             return self._association
         self.close()
-        self._proposed = self._contexts.get(pair) or tuple(proposals([pair])[0])
+        self._proposed = self._contexts.get(pair) or self._contexts_with(pair)
         if not self._limits.acquire(self._stopped):
             raise UpstreamError(f"{self._peer.name}: cancelled before its turn came", UpstreamKind.ABORTED)
         try:
@@ -83,6 +84,12 @@ class Courier:
             self._limits.release()
             raise
         return self._association
+
+    def _contexts_with(self, pair: Pair) -> tuple[Pair, ...]:
+        """For what nobody planned: with all that came before, so that what comes in turns is opened for once."""
+        self._unplanned[pair] = None
+        together = proposals(self._unplanned)
+        return tuple(together[0] if len(together) == 1 else proposals([pair])[0])
 
     def close(self) -> None:
         """Release the association."""

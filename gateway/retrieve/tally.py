@@ -25,8 +25,10 @@ class Tally:
         self._lock = threading.Lock()
 
     def count(self, sop_instance_uid: str, status: int) -> None:
-        """Count one sub-operation by the status it ended with."""
+        """Count one sub-operation by the status it ended with; only its first end counts."""
         with self._lock:
+            if sop_instance_uid not in self._outstanding:
+                return
             del self._outstanding[sop_instance_uid]
             self._counters.count(sop_instance_uid, status)
         outcome = kind(status)

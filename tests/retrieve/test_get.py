@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from gateway.dimse.negotiation import Role
 from gateway.dimse.requestor import RetrieveProgress, connect
 from gateway.errors import Cancelled
 from gateway.retrieve.destinations import Destination
-from tests.retrieve.world import AET, BOTH, GET, MOVE, Destined, World, gateway, peer
+from tests.retrieve.world import AET, BOTH, GET, MOVE, Destined, World, destination, gateway, peer
 from tests.support import peers, scu
 from tests.support.dicomfiles import instance, study, uid
 
@@ -131,3 +133,21 @@ def test_movescu_sees_hundreds_of_instances_through_to_storescp(tmp_path: Path) 
         outcome = scu.move(world.port, "STUDY", {"StudyInstanceUID": uid("many")}, viewer.aet, aec=AET)
         assert (outcome.returncode, outcome.status) == (0, Status.SUCCESS)
         assert len(viewer.files()) == 300
+
+
+def takes_its_time(number: int) -> int | None:
+    threading.Event().wait(0.3)
+    return None if number < 10 else Status.OUT_OF_RESOURCES
+
+
+@pytest.mark.peers
+def test_movescu_cancels_and_gets_the_counters_of_what_was_done(tmp_path: Path) -> None:
+    receiver = Destined(tmp_path / "out", takes_its_time)
+    keys = {"StudyInstanceUID": uid("ten")}
+    with destination(receiver) as viewer, gateway(tmp_path, TEN, [Destination(viewer)]) as world:
+        outcome = scu.move(world.port, "STUDY", keys, "VIEWER", aec=AET, options=["--cancel", "1"])
+        assert outcome.status == Status.CANCEL
+        final = outcome.text[outcome.text.rindex("Received Final Move Response") :]
+        counted = {name: int(number) for name, number in re.findall(r"(\w+) Suboperations +: (\d+)", final)}
+        assert counted["Remaining"] + counted["Completed"] == 10
+        assert counted["Completed"] == len(receiver.requests) < 10

@@ -286,3 +286,22 @@ def test_a_destination_that_is_down_ends_the_pull(tmp_path: Path) -> None:
         assert (last.status, last.failed) == (Status.UNABLE_TO_PERFORM_SUBOPERATIONS, 5)
         assert script.was_cancelled.wait(10)
         wait_until(lambda: is_empty(world.spool), "the spool is empty")
+
+
+def test_classes_that_arrive_in_turns_need_no_association_each(tmp_path: Path) -> None:
+    receiver = Destined(tmp_path / "out")
+    with (
+        leading_archive(tmp_path) as (script, asked),
+        destination(receiver) as viewer,
+        gateway(tmp_path, [], [Destination(viewer)], asked) as world,
+    ):
+        ct, mr = script.stored[:-1], script.stored[-1]
+        script.stored = [ct[0], mr, *ct[1:]]
+        before = associations()
+        assert move(world)[-1].completed == 5
+        # the viewer's own, one to list each of: study, series, instances of two series; one to get; two to send
+        assert associations() - before <= 8
+
+
+def associations() -> float:
+    return REGISTRY.get_sample_value("dicom_gateway_associations_accepted_total", {"peer": "unknown"}) or 0.0
