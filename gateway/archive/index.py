@@ -45,7 +45,7 @@ class Index:
 
     def __init__(self, path: Path, durability: Durability = Durability.FULL) -> None:
         self.path = path
-        self._durability = durability
+        self.durability = durability
         self._pool: list[sqlite3.Connection] = []
         self._pid = os.getpid()
         self._turn = threading.Lock()
@@ -139,7 +139,7 @@ class Index:
         try:
             db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
             db.execute("PRAGMA journal_mode=WAL")
-            db.execute(f"PRAGMA synchronous={_SYNCHRONOUS[self._durability]}")
+            db.execute(f"PRAGMA synchronous={_SYNCHRONOUS[self.durability]}")
             db.execute("PRAGMA cache_size=-16384")
             db.execute("PRAGMA temp_store=MEMORY")
         except sqlite3.Error as error:

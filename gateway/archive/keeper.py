@@ -1,9 +1,16 @@
-"""The thread that keeps the DICOMDIR published, and tells this process's caches of deletions in any process."""
+"""The thread that keeps the DICOMDIR published, and tells this process's caches of deletions in any process.
+
+Publishing takes a bounded part of the time, so a large DICOMDIR is published less often; merging a large one that
+somebody changed is done in a process aside.
+"""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
@@ -29,7 +36,9 @@ class Keeper:
         self._clock = clock
         self._every: float | None = None
         self._task: Callable[[], object] = lambda: None
-        self._used: set[str] = set()
+        self._used: deque[set[str]] = deque()
+        self._next = 0.0
+        self._aside: subprocess.Popen[bytes] | None = None
         self._index = index
         self._publisher = publisher
         self._delay = delay
@@ -54,7 +63,7 @@ class Keeper:
     def used(self, studies: set[str]) -> None:
         """Note that studies were asked for, to be written down before long."""
         if self._thread is not None:
-            self._used |= studies
+            self._used.append(studies)
 
     def stop(self) -> None:
         """Publish what is left, and end the thread."""
@@ -65,29 +74,56 @@ class Keeper:
         self._thread = None
 
     def _run(self) -> None:
-        pause = self._delay
-        while not self._stop.wait(pause):
-            started = time.monotonic()
+        while not self._stop.wait(self._delay):
             self._once()
-            pause = max(self._delay, _SHARE * (time.monotonic() - started))
-        self._once(last=True)
+        self._once()
 
-    def _once(self, *, last: bool = False) -> None:
+    def _once(self) -> None:
         try:
             self._tell()
             self._note_used()
             self._keep_schedule()
-            if self._publisher.due() and (self._settled() or last):
-                self._publisher.sync(blocking=last)
-                self._seen = signature_of(self._publisher.dicomdir)
-            if not last:
-                self._enrich()
+            self._publish()
+            self._enrich()
         except StorageError as error:
             # The disk may be full now and not later; readiness and the log say so meanwhile.
             _log.error("the DICOMDIR was not published", error=error.message)
+        except Exception:  # noqa: BLE001 - the root of the thread: whatever it is, the next round comes
+            _log.exception("looking after the archive failed")
+
+    def _publish(self) -> None:
+        if self._stop.is_set():
+            self._end_aside()
+        elif self._aside_runs() or time.monotonic() < self._next or not self._publisher.due() or not self._settled():
+            return
+        elif self._publisher.has_much_to_merge():
+            self._start_aside()
+            return
+        started = time.monotonic()
+        self._publisher.sync(blocking=self._stop.is_set())
+        self._seen = signature_of(self._publisher.dicomdir)
+        self._next = started + (1 + _SHARE) * (time.monotonic() - started)
+
+    def _start_aside(self) -> None:
+        module = [sys.executable, "-m", "gateway.archive.aside"]
+        place = [self._publisher.dicomdir, self._index.path, self._index.durability.value]
+        self._aside = subprocess.Popen([*module, *map(str, place)], stdin=subprocess.DEVNULL)
+
+    def _aside_runs(self) -> bool:
+        if self._aside is not None and self._aside.poll() is not None:
+            self._aside = None
+            self._seen = signature_of(self._publisher.dicomdir)
+        return self._aside is not None
+
+    def _end_aside(self) -> None:
+        if self._aside is not None:
+            self._aside.terminate()  # what it committed stays, the rest is done at the next start
+            self._aside.wait()
 
     def _note_used(self) -> None:
-        used, self._used = self._used, set()
+        used: set[str] = set()
+        while self._used:
+            used |= self._used.popleft()
         if used:
             now = self._clock()
             with self._index.write(visible=False) as db:

@@ -43,6 +43,7 @@ _HIDDEN = """SELECT b.id, b.file_id, s.record FROM tombstone b LEFT JOIN series 
 WHERE b.published = 1"""
 _FREE = """SELECT id, file_id, unlink AND NOT EXISTS (
  SELECT 1 FROM instance i WHERE i.uid = b.uid AND i.file_id = b.file_id) FROM tombstone b WHERE published = 0"""
+_MUCH = 1 << 22
 _PARENTS = ("series", "study", "patient")
 
 
@@ -95,6 +96,13 @@ class Publisher:
                 " OR EXISTS (SELECT 1 FROM patient WHERE gone = 1)"
             ).fetchone()
         return bool(row[0])
+
+    def has_much_to_merge(self) -> bool:
+        """Whether somebody else changed a DICOMDIR that takes long to read."""
+        with self._index.read() as db:
+            known = {get_meta(db, "dicomdir", ""), get_meta(db, "before", "")}
+        found = signature_of(self.dicomdir)
+        return found not in {"", *known} and self.dicomdir.stat().st_size > _MUCH
 
     def sync(
         self, *, blocking: bool = True, compact: bool = False, reread: bool = False,

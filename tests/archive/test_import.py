@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bench import filesets
 from gateway.archive.local import LocalArchive
 from gateway.dicom import tags
 from gateway.dicom.attributes import Attributes
@@ -19,6 +20,7 @@ from gateway.dicom.identifier import Negotiated, Query
 from gateway.dicom.models import Level, Model
 from gateway.errors import StorageError
 from gateway.query.ports import Request
+from tests.support.waiting import wait_until
 
 Make = Callable[..., Any]
 Send = Callable[[LocalArchive, Any], int]
@@ -68,6 +70,31 @@ def test_an_import_is_not_repeated_for_a_dicomdir_that_did_not_change(foreign: P
     again = archive.sync(reread=True)
     assert again is not None
     assert (again.instances, again.added, again.dropped) == (8, 0, 0)
+    archive.close()
+
+
+def test_a_large_dicomdir_that_changed_is_merged_aside(tmp_path: Path) -> None:
+    dicomdir = tmp_path / "files" / "DICOMDIR"
+    dicomdir.parent.mkdir()
+    filesets.make(dicomdir, 600)
+    archive = LocalArchive(dicomdir, publish_delay=0.05)
+    archive.prepare()
+    archive.start()
+    filesets.make(tmp_path / "OTHER", 25_000)
+    assert (tmp_path / "OTHER").stat().st_size > 4 << 20
+    (tmp_path / "OTHER").rename(dicomdir)
+    wait_until(lambda: sum(one.instances for one in archive.listing()) == 25_000, "the import of 25,000 instances")
+    archive.close()
+
+
+def test_what_a_dicomdir_lacks_comes_from_the_files(foreign: Path) -> None:
+    archive = LocalArchive(foreign, publish_delay=0.01)
+    archive.prepare()
+    assert ask(archive, Level.STUDY, StudyDescription="Thorax", PatientBirthDate="19700102") == []
+    archive.start()
+    images = wait_until(lambda: ask(archive, Level.IMAGE, Rows="2", Columns="2"), "the attributes of the files")
+    wait_until(lambda: all(one.size for one in archive.listing()), "the sizes of the files")
+    assert images[0].text(tags.tag_of("PatientBirthDate")) == "19700101"
     archive.close()
 
 
