@@ -11,7 +11,7 @@ from gateway.daemon.coercing import CoercedSource, Rules, SentCoercion, coerced_
 from gateway.daemon.retrieving import build_retrieving
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller
-from gateway.dicom.identifier import Query
+from gateway.dicom.identifier import Negotiated, Query
 from gateway.dicom.keys import Empties
 from gateway.dimse.ports import Cancelled
 from gateway.dimse.services import Handlers
@@ -20,6 +20,9 @@ from gateway.query.limit import LimitedSource
 from gateway.query.memo import Memo
 from gateway.query.ports import Leading, QuerySource, Request
 from gateway.query.projection import ProjectedSource
+
+NEGOTIATED = Negotiated(relational=True, combined_datetime=True, empty_value=True, multiple_value=True)
+"""What of extended negotiation the view does (PS3.4 C.5.1.1): neither fuzzy matching of names nor time zones."""
 
 
 def build_handlers(config: Config, archive: LocalArchive, leading: Leading | None, rules: Rules) -> Handlers:
@@ -42,6 +45,7 @@ def build_handlers(config: Config, archive: LocalArchive, leading: Leading | Non
         get=retrieving.get,
         store=coerced_receiver(config, archive.root, retrieving.store, rules),
         lenient=config.query.lenient,
+        negotiated=NEGOTIATED,
     )
 
 

@@ -52,6 +52,11 @@ class Answers:
         self._flush()
         return True
 
+    def pause(self) -> None:
+        """Send what waits for company in vain: the next answer is not there yet."""
+        if self._parts and monotonic() - self._since >= _FLUSH_SECONDS:
+            self._flush()
+
     def _flush(self) -> None:
         self._exchange.channel.send(b"".join(self._parts))
         self._parts.clear()

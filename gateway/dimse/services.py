@@ -113,19 +113,26 @@ class Session:
         return self._last_id
 
 
+def _nothing() -> None:
+    """There is nothing to do meanwhile."""
+
+
 class _Cancellation:
     """The cancel signal of one operation.
 
     Attributes:
         was_true: whoever asked was told to stop, so what was answered is not all.
+        pause: called with each look, which is where a handler waits for something.
     """
 
     def __init__(self, exchange: Exchange, message: Message) -> None:
         self._exchange = exchange
         self._message_id = message.command.message_id or 0
         self.was_true = False
+        self.pause: Callable[[], None] = _nothing
 
     def __call__(self) -> bool:
+        self.pause()
         self.was_true = self.was_true or self._exchange.cancelled(self._message_id)
         return self.was_true
 
@@ -198,6 +205,7 @@ class Dispatcher:
             return self._refuse(session, message, Status.SOP_CLASS_NOT_SUPPORTED)
         cancelled = _Cancellation(session.exchange, message)
         answers = Answers(session.exchange, message)
+        cancelled.pause = answers.pause
 
         def run() -> Outcome:
             negotiated = session.negotiated.get(message.context.abstract_syntax, Negotiated())

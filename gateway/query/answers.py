@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 
 from gateway import metrics
 from gateway.dicom.attributes import Attributes
-from gateway.errors import Cancelled, UpstreamError
+from gateway.errors import UpstreamError
 from gateway.logs import get_logger
 from gateway.query.flight import Flight, again, size_of
 from gateway.query.ports import Nothing, QuerySource, Request
@@ -20,7 +18,7 @@ _log = get_logger("query")
 _Answers = tuple[Attributes, ...]
 
 _OUTCOMES = ("hit", "empty", "miss", "stale", "failed", "coalesced", "refresh")
-_REFRESHERS = 2
+_REFRESHES = 4
 _FAILURES = Limits(max_entries=1_000)
 
 
@@ -68,20 +66,20 @@ class QueryCache:
         self._closing = False
         self._flights: dict[bytes, Flight] = {}
         self._generation = 0  # of invalidations: what was asked before one is not kept after it
-        self._refresher: ThreadPoolExecutor | None = None
+        self._refreshing: set[Flight] = set()
         self._count = {name: metrics.CACHE_LOOKUPS.labels(*labels, name) for name in _OUTCOMES}
         self._age = metrics.CACHE_AGE_SECONDS.labels(archive)
         self._gauges = (metrics.CACHE_ENTRIES.labels(*labels), metrics.CACHE_BYTES.labels(*labels))
 
-    def find(self, request: Request) -> Iterator[Attributes]:
-        """Yield the archive's answers, remembered or as they arrive."""
+    def batches(self, request: Request) -> Iterator[Sequence[Attributes]]:
+        """Yield the archive's answers, remembered or as they arrive, as many at a time as are there."""
         key = request.query.canonical
         with self._lock:
             entry = self._store.get(key)
             failure = self._failures.get(key)
             now = self._clock()
         if entry is not None and now < entry.fresh_until:
-            yield from self._given(key, entry, request, now)
+            yield self._given(key, entry, request, now)
         elif entry is not None:
             yield from self._revalidated(key, entry, failure, request)
         elif failure is not None:
@@ -99,7 +97,7 @@ class QueryCache:
 
     def _revalidated(
         self, key: bytes, entry: Entry[_Answers], failure: Entry[UpstreamError] | None, request: Request
-    ) -> Iterator[Attributes]:
+    ) -> Iterator[Sequence[Attributes]]:
         """Ask anew, whole, before anything is said: if that fails there is still the old answer."""
         if failure is None:
             try:
@@ -111,9 +109,9 @@ class QueryCache:
         self._count["stale"].inc()
         self._age.observe(self._clock() - entry.stored_at)
         request.evidence.append(Nothing())
-        yield from entry.value
+        yield entry.value
 
-    def _asked(self, key: bytes, request: Request) -> Iterator[Attributes]:
+    def _asked(self, key: bytes, request: Request) -> Iterator[Sequence[Attributes]]:
         """Ask the archive, or listen to who is already asking."""
         outcome, answers = self._join(key, request)
         self._count[outcome].inc()
@@ -122,24 +120,25 @@ class QueryCache:
             entry = self._store.get(key)
         request.evidence.append(_Kept(self, key, entry) if entry else Nothing())
 
-    def _join(self, key: bytes, request: Request) -> tuple[str, Iterator[Attributes]]:
+    def _join(self, key: bytes, request: Request) -> tuple[str, Iterator[Sequence[Attributes]]]:
         """The flight to read, or what one has brought between the first look and this one."""
         with self._lock:
             entry = self._store.get(key)
             if entry is not None and self._clock() < entry.fresh_until:
-                return "coalesced", iter(entry.value)
+                return "coalesced", iter([entry.value])
             if (failure := self._failures.get(key)) is not None:
                 raise again(failure.value)
             flight = self._flights.get(key)
             if flight is not None and (answers := flight.join(request.cancelled)) is not None:
                 return "coalesced", answers
             # None is on its way, or it is too late to join it.
-            flight = self._flights[key] = self._launch(key, request)
+            flight = self._flights[key] = self._flight(key, request)
             mine = flight.join(request.cancelled)
             assert mine is not None
+            flight.launch()
             return "miss", mine
 
-    def _launch(self, key: bytes, request: Request) -> Flight:
+    def _flight(self, key: bytes, request: Request, *, refresh: bool = False) -> Flight:
         generation = self._generation
         flight: Flight
 
@@ -150,13 +149,15 @@ class QueryCache:
             with self._lock:
                 if self._flights.get(key) is flight:
                     del self._flights[key]
+                self._refreshing.discard(flight)
                 current = self._generation == generation
                 if current:
                     self._keep(key, answers, error)
             if current and answers:
                 self._kept(answers)
 
-        flight = Flight(start, ended, self._limits.max_entry_bytes)
+        wanted = (lambda: not self._closing) if refresh else (lambda: False)
+        flight = Flight(start, ended, self._limits.max_entry_bytes, wanted=wanted)
         return flight
 
     def _keep(self, key: bytes, answers: _Answers | None, error: UpstreamError | None) -> None:
@@ -172,17 +173,15 @@ class QueryCache:
         self._gauges[1].set(self._store.bytes)
 
     def _refresh(self, key: bytes, request: Request) -> None:
-        """Ask anew in the background, once."""
+        """Ask anew in the background, once; not now when many are being asked already."""
         with self._lock:
-            if key in self._flights or self._failures.get(key):
+            busy = len(self._refreshing) >= _REFRESHES or self._closing
+            if busy or key in self._flights or self._failures.get(key):
                 return
-            if self._refresher is None:  # not before a fork: threads do not survive one
-                self._refresher = ThreadPoolExecutor(_REFRESHERS, thread_name_prefix="cache-refresh")
-            flight = self._flights[key] = self._launch(key, request)
-            answers = flight.join(lambda: self._closing)
+            flight = self._flights[key] = self._flight(key, request, refresh=True)
+            self._refreshing.add(flight)
         self._count["refresh"].inc()
-        if answers is not None:
-            self._refresher.submit(_exhaust, answers)
+        flight.launch()
 
     def holds(self, key: bytes, entry: Entry[_Answers]) -> bool:
         """Whether an entry may be given again without another look."""
@@ -216,18 +215,10 @@ class QueryCache:
     def close(self) -> None:
         """End the refreshes under way."""
         with self._lock:
-            refresher, self._refresher = self._refresher, None
             self._closing = True
-        if refresher is not None:
-            refresher.shutdown(wait=True, cancel_futures=True)
-
-
-def _exhaust(answers: Iterator[Attributes]) -> None:
-    """Read a flight to its end; what it brings is kept by the flight itself."""
-    try:
-        deque(answers, maxlen=0)
-    except (UpstreamError, Cancelled) as error:
-        _log.warning("refresh failed", reason=error.message)
+            refreshing = list(self._refreshing)
+        for flight in refreshing:
+            flight.wait()
 
 
 def _size(key: bytes, answers: _Answers) -> int:

@@ -83,7 +83,14 @@ class CachedLeading:
 
     def find(self, request: Request) -> Iterator[Attributes]:
         """Yield the archive's answers, remembered or as they arrive; see :class:`~gateway.query.ports.QuerySource`."""
-        return self._queries.find(request)
+        for batch in self._queries.batches(request):
+            for answer in batch:
+                request.check()
+                yield answer
+
+    def batches(self, request: Request) -> Iterator[Sequence[Attributes]]:
+        """As ``find``, as many answers at a time as are there; see :class:`~gateway.query.ports.Leading`."""
+        return self._queries.batches(request)
 
     def studies(self, uids: Sequence[str], caller: Caller, evidence: list[Evidence]) -> dict[str, Attributes]:
         """What the archive knows of these studies; see :class:`~gateway.query.ports.Leading`."""

@@ -14,7 +14,7 @@ another in the leading archive is no answer any more. The leading archive needs 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -141,7 +141,7 @@ class EffectiveView:
 
     def _studies_from_leading(self, leading: Leading, run: _Run) -> Iterator[Attributes]:
         upstream = run.request.asking(rewriting.for_leading(run.request.query))
-        for page in pages(leading.find(upstream), PAGE):
+        for page in (page for batch in leading.batches(upstream) for page in chunks(batch, PAGE)):
             run.request.check()
             here = self._local_by_uid(run.request, [answer.text(tags.StudyInstanceUID) for answer in page])
             for answer in page:
@@ -175,7 +175,7 @@ class EffectiveView:
         else:
             yield from self._below_local(run, query, None)
 
-    def _below_studies(self, run: _Run, studies: list[str]) -> Iterator[Attributes]:
+    def _below_studies(self, run: _Run, studies: Sequence[str]) -> Iterator[Attributes]:
         query = run.request.query
         known = self._known(studies, run) if rewriting.asks_leading(query) else {}
         here = rewriting.keyed(rewriting.without_upper(query), Level.STUDY, studies)
@@ -232,7 +232,7 @@ class EffectiveView:
         asking = request.asking(rewriting.returning(request.query, Level.STUDY, uids))
         return {one.text(tags.StudyInstanceUID): one for one in self._local.find(asking)}
 
-    def _known(self, uids: list[str], run: _Run) -> dict[str, Attributes]:
+    def _known(self, uids: Sequence[str], run: _Run) -> dict[str, Attributes]:
         """What the leading archive knows of these studies; when it fails, what is remembered."""
         known: dict[str, Attributes] = {}
         if self._leading is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import monotonic
 from typing import TypeVar
 
@@ -29,7 +29,7 @@ def pages(stream: Iterable[T], size: int, clock: Callable[[], float] = monotonic
         yield page
 
 
-def chunks(items: list[T], size: int) -> Iterator[list[T]]:
-    """Cut a list into pages of at most ``size``."""
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Cut a sequence into pages of at most ``size``."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

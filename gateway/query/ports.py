@@ -105,6 +105,9 @@ class Leading(QuerySource, Protocol):
     ``find`` is asked at STUDY, SERIES and IMAGE level of Study Root only.
     """
 
+    def batches(self, request: Request) -> Iterator[Sequence[Attributes]]:
+        """As ``find``, as many answers at a time as are there, so that none waits for company that is late."""
+
     def studies(self, uids: Sequence[str], caller: Caller, evidence: list[Evidence]) -> dict[str, Attributes]:
         """As :meth:`StudyAttributesSource.studies`; puts down what the answer rests on."""
 

@@ -17,11 +17,9 @@ from gateway.dicom.identifier import Query
 from gateway.dicom.models import Level
 from gateway.dicom.tags import tag_of
 from gateway.errors import UpstreamError
-from gateway.query.paging import pages
 from gateway.query.ports import Evidence, Leading, Request
 
 _ISSUER = tag_of("IssuerOfPatientID")
-_PAGE = 100
 
 
 @dataclass(frozen=True)
@@ -68,22 +66,23 @@ class FirstKnown:
         self._members = tuple(members)
 
     def find(self, request: Request) -> Iterator[Attributes]:
-        """Yield each entity as its authority has it; see :class:`~gateway.query.ports.QuerySource`.
+        """Yield each entity as its authority has it; see :class:`~gateway.query.ports.QuerySource`."""
+        for batch in self.batches(request):
+            yield from batch
 
-        When an archive fails, the others are asked all the same; the failure is raised at the end.
-        """
+    def batches(self, request: Request) -> Iterator[Sequence[Attributes]]:
+        """As ``find``; when an archive fails the others are asked all the same, and it is raised at the end."""
         asked = [one for one in self._members if one.concerns(request.caller, request.query)]
         failure: UpstreamError | None = None
         seen: set[str] = set()
         for position, member in enumerate(asked):
             try:
-                for page in pages(member.archive.find(member.asking(request)), _PAGE):
-                    new = [one for one in page if _key(one, request) not in seen and member.speaks_for(one)]
+                for batch in member.archive.batches(member.asking(request)):
+                    new = [one for one in batch if _key(one, request) not in seen and member.speaks_for(one)]
                     decided = self._known_to(asked[:position], new, request)
-                    for answer in new:
-                        if answer.text(tags.StudyInstanceUID) not in decided:
-                            seen.add(_key(answer, request))
-                            yield answer
+                    mine = [one for one in new if one.text(tags.StudyInstanceUID) not in decided]
+                    seen.update(_key(one, request) for one in mine)
+                    yield mine
             except UpstreamError as error:
                 failure = error
         if failure is not None:

@@ -62,6 +62,9 @@ class MemoryArchive:
         self._fail_at(given)
         request.check()
 
+    def batches(self, request: Request) -> Iterator[list[Attributes]]:
+        return ([answer] for answer in self.find(request))
+
     def studies(
         self,
         uids: Sequence[str],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from threading import Event, Thread
 
 import pytest
@@ -21,9 +22,12 @@ class Upstream:
         self.gates = [Event() for _ in range(answers)]
         self.error = error
         self.closed = False
+        self.started = False
+        self.cancelled: Callable[[], bool] = lambda: False
         self.ended: list[tuple[tuple[Attributes, ...] | None, UpstreamError | None]] = []
 
-    def start(self, cancelled: Callable[[], bool]) -> Iterator[Attributes]:  # noqa: ARG002
+    def start(self, cancelled: Callable[[], bool]) -> Iterator[Attributes]:
+        self.started, self.cancelled = True, cancelled
         try:
             for number, gate in enumerate(self.gates):
                 assert gate.wait(10)
@@ -34,8 +38,11 @@ class Upstream:
             self.closed = True
             raise
 
-    def flight(self, max_bytes: int = 0) -> Flight:
-        return Flight(self.start, lambda answers, error: self.ended.append((answers, error)), max_bytes)
+    def flight(self, max_bytes: int = 0, wanted: Callable[[], bool] = lambda: False) -> Flight:
+        def ended(answers: tuple[Attributes, ...] | None, error: UpstreamError | None) -> None:
+            self.ended.append((answers, error))
+
+        return Flight(self.start, ended, max_bytes, wanted=wanted)
 
     def open(self) -> None:
         for gate in self.gates:
@@ -43,14 +50,22 @@ class Upstream:
 
 
 def join(flight: Flight, cancelled: Callable[[], bool] = lambda: False) -> Iterator[Attributes]:
-    answers = flight.join(cancelled)
-    assert answers is not None
-    return answers
+    batches = flight.join(cancelled)
+    assert batches is not None
+    return flat(batches)
+
+
+def flat(batches: Iterator[list[Attributes]]) -> Iterator[Attributes]:
+    with closing(batches):  # type: ignore[type-var]
+        for batch in batches:
+            yield from batch
 
 
 def test_answers_are_read_while_they_arrive() -> None:
     upstream = Upstream(2)
-    answers = join(upstream.flight())
+    flight = upstream.flight()
+    answers = join(flight)
+    flight.launch()
     upstream.gates[0].set()
     assert next(answers) == instance(0)
     assert not upstream.ended
@@ -61,79 +76,100 @@ def test_answers_are_read_while_they_arrive() -> None:
 
 def test_a_late_reader_reads_from_the_first_answer_on() -> None:
     upstream = Upstream(2)
-    upstream.open()
     flight = upstream.flight()
     first = join(flight)
-    next(first)
+    flight.launch()
+    upstream.gates[0].set()
+    assert next(first) == instance(0)
     second = join(flight)
+    upstream.open()
     assert list(second) == [instance(0), instance(1)]
     assert list(first) == [instance(1)]
     assert flight.join(lambda: False) is None
     assert len(upstream.ended) == 1
 
 
-def test_a_failure_is_every_readers_failure() -> None:
+def test_a_failure_is_every_readers_failure_after_what_came_before_it() -> None:
     upstream = Upstream(1, UpstreamError("silent", UpstreamKind.TIMEOUT))
     upstream.open()
     flight = upstream.flight()
     readers = [join(flight), join(flight)]
+    flight.launch()
     for reader in readers:
+        assert next(reader) == instance(0)
         with pytest.raises(UpstreamError, match="silent"):
-            list(reader)
-    (ended,) = upstream.ended
-    assert ended == (None, upstream.error)
+            next(reader)
+    assert upstream.ended == [(None, upstream.error)]
 
 
 def test_a_reader_that_leaves_does_not_disturb_the_others() -> None:
     upstream = Upstream(2)
-    upstream.open()
     flight = upstream.flight()
     leaving, staying = join(flight), join(flight)
+    flight.launch()
+    upstream.gates[0].set()
     next(leaving)
     leaving.close()  # type: ignore[attr-defined]
+    upstream.open()
     assert list(staying) == [instance(0), instance(1)]
     assert not upstream.closed
 
 
 def test_the_last_reader_to_leave_closes_the_query() -> None:
     upstream = Upstream(2)
-    upstream.open()
     flight = upstream.flight()
     answers = join(flight)
+    flight.launch()
+    upstream.gates[0].set()
     next(answers)
     answers.close()  # type: ignore[attr-defined]
+    assert flight.join(lambda: False) is None
+    upstream.open()
+    flight.wait()
     assert upstream.closed
     assert upstream.ended == [(None, None)]
-    assert flight.join(lambda: False) is None
 
 
-def test_upstream_is_cancelled_when_every_reader_has_cancelled() -> None:
+def test_upstream_is_cancelled_when_every_reader_has_left() -> None:
     upstream = Upstream(2)
     flight = upstream.flight()
     one, two = Event(), Event()
     readers = [join(flight, one.is_set), join(flight, two.is_set)]
+    flight.launch()
     one.set()
-    assert not flight._abandoned()
-    two.set()
-    assert flight._abandoned()
-    assert flight.join(lambda: False) is None
-    for reader in readers:
-        with pytest.raises(Cancelled):
-            list(reader)
-
-
-def test_a_waiting_reader_can_cancel() -> None:
-    upstream = Upstream(1)
-    flight = upstream.flight()
-    fetching, waiting = join(flight), join(flight, lambda: True)
-    got: list[Attributes] = []
-    thread = Thread(target=lambda: got.extend(fetching))
-    thread.start()
     with pytest.raises(Cancelled):
-        list(waiting)
+        next(readers[0])
+    assert not upstream.cancelled(), "somebody is still waiting"
+    two.set()
+    with pytest.raises(Cancelled):
+        next(readers[1])
+    assert upstream.cancelled()
+    assert flight.join(lambda: False) is None
     upstream.open()
-    thread.join(10)
-    assert got == [instance(0)]
+    flight.wait()
+    assert upstream.ended == [(None, None)]
+
+
+def test_a_refresh_needs_no_reader() -> None:
+    upstream = Upstream(2)
+    upstream.open()
+    flight = upstream.flight(wanted=lambda: True)
+    flight.launch()
+    flight.wait()
+    assert upstream.ended == [((instance(0), instance(1)), None)]
+
+
+def test_a_bug_upstream_is_a_failure_of_all_and_not_a_hang() -> None:
+    def broken(_: Callable[[], bool]) -> Iterator[Attributes]:
+        yield instance(0)
+        raise ZeroDivisionError
+
+    flight = Flight(broken, lambda *_: None, 0)
+    reader = join(flight)
+    flight.launch()
+    assert next(reader) == instance(0)
+    with pytest.raises(UpstreamError, match="broke off"):
+        next(reader)
 
 
 def test_too_large_an_answer_goes_through_without_being_kept() -> None:
@@ -141,32 +177,33 @@ def test_too_large_an_answer_goes_through_without_being_kept() -> None:
     upstream.open()
     flight = upstream.flight(max_bytes=5_000)
     answers = join(flight)
+    flight.launch()
     assert len(list(answers)) == 50
     assert upstream.ended == [(None, None)]
-    assert len(flight._answers) == 0
 
 
 def test_nobody_joins_what_is_no_longer_kept() -> None:
-    upstream = Upstream(50)
+    upstream = Upstream(5_000)
     upstream.open()
     flight = upstream.flight(max_bytes=5_000)
     answers = join(flight)
-    for _ in range(10):
-        next(answers)
+    flight.launch()
+    wait_until(lambda: len(flight._answers) >= 1_000, "the window to be full")
     assert flight.join(lambda: False) is None
     answers.close()  # type: ignore[attr-defined]
 
 
-def test_a_fast_reader_of_too_large_an_answer_waits_for_the_slow_one() -> None:
-    upstream = Upstream(3_000)
+def test_too_large_an_answer_waits_for_the_slowest_reader() -> None:
+    upstream = Upstream(5_000)
     upstream.open()
     flight = upstream.flight(max_bytes=5_000)
     slow, fast = join(flight), join(flight)
+    flight.launch()
     got: list[Attributes] = []
     thread = Thread(target=lambda: got.extend(fast))
     thread.start()
     wait_until(lambda: len(got) >= 1_000, "the fast reader to be a window ahead")
     assert len(flight._answers) <= 1_000
-    assert len(list(slow)) == 3_000
+    assert len(list(slow)) == 5_000
     thread.join(10)
-    assert len(got) == 3_000
+    assert len(got) == 5_000

@@ -65,6 +65,9 @@ class Asked:
         with connect(self.peer, AET, [(sop_class, one) for one in BOTH]) as association:
             yield from association.find(sop_class, request.query.keys.overlay(level), request.cancelled)
 
+    def batches(self, request: Request) -> Iterator[list[Attributes]]:
+        return ([answer] for answer in self.find(request))
+
     def studies(self, uids: Sequence[str], caller: Caller, evidence: list[Evidence]) -> dict[str, Attributes]:
         wanted = {"PatientName": "", "PatientID": "", "PatientBirthDate": "", "AccessionNumber": ""}
         keys = Attributes.of({"StudyInstanceUID": list(uids), **wanted})
