@@ -104,12 +104,25 @@ def node_in(folder: Path, *, port: int = 0, orthanc_port: int = 104) -> Iterator
             yield Node(gateway, client, vna)
 
 
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
-    with node_in(tmp_path) as found:
-        files = dicomfiles.write(tmp_path / "files", STUDY)
+@contextmanager
+def filled(folder: Path) -> Iterator[Node]:
+    with node_in(folder) as found:
+        files = dicomfiles.write(folder / "files", STUDY)
         stored = scu.store(found.gateway.port, files, aet="VNA", aec="GATEWAY")
         assert stored.returncode == 0, stored.text
+        yield found
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    with filled(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """For tests that change nothing."""
+    with filled(tmp_path_factory.mktemp("untouched")) as found:
         yield found
 
 
@@ -178,13 +191,13 @@ def test_remove_deletes_only_after_a_full_success(node: Node) -> None:
         ("/api/commitment/jobs/1.2.3/explode", None, 404),
     ],
 )
-def test_what_cannot_be_done_is_a_problem(node: Node, path: str, body: object, status: int) -> None:
-    assert node.post(path, body, status)["status"] == status
+def test_what_cannot_be_done_is_a_problem(untouched: Node, path: str, body: object, status: int) -> None:
+    assert untouched.post(path, body, status)["status"] == status
 
 
-def test_a_body_that_is_no_json_is_a_problem(node: Node) -> None:
+def test_a_body_that_is_no_json_is_a_problem(untouched: Node) -> None:
     for content in (b"{", b"\xff", b"[" * 100_000):
-        assert node.client.post("/modalities/VNA/storage-commitment", content=content).status_code == 400
+        assert untouched.client.post("/modalities/VNA/storage-commitment", content=content).status_code == 400
 
 
 def test_jobs_are_shown_paused_resumed_and_cancelled(node: Node) -> None:
@@ -201,12 +214,12 @@ def test_jobs_are_shown_paused_resumed_and_cancelled(node: Node) -> None:
     assert [one["reason"] for one in node.get(path)["decided"]] == [274, 274]
 
 
-def test_a_peer_without_the_permission_can_neither_ask_nor_report(node: Node) -> None:
+def test_a_peer_without_the_permission_can_neither_ask_nor_report(untouched: Node) -> None:
     wire = CommitmentAssociations("MUTE")
     with pytest.raises(UpstreamError, match="not accepted"):
-        wire.action(node.peer, action("2.25.1"), lambda event, caller: None, 0.0)  # noqa: ARG005
+        wire.action(untouched.peer, action("2.25.1"), lambda event, caller: None, 0.0)  # noqa: ARG005
     with pytest.raises(UpstreamError, match="not accepted"):
-        wire.report(node.peer, event("2.25.1"), "MUTE")
+        wire.report(untouched.peer, event("2.25.1"), "MUTE")
 
 
 def test_inquiries_are_listed(node: Node) -> None:
@@ -215,10 +228,10 @@ def test_inquiries_are_listed(node: Node) -> None:
     assert node.get("/modalities") == ["DOWN", "MUTE", "ORTHANC", "VNA"]
 
 
-def test_every_route_is_described_and_the_description_is_served(node: Node) -> None:
-    served = node.client.get("/openapi.json").json()
+def test_every_route_is_described_and_the_description_is_served(untouched: Node) -> None:
+    served = untouched.client.get("/openapi.json").json()
     assert served == description()
-    app = node.client
+    app = untouched.client
     for template, item in served["paths"].items():
         path = template.replace("{transaction}", "1.2.3").replace("{peer}", "NOBODY").replace("{event}", "pause")
         for method in item:
@@ -247,8 +260,8 @@ def test_store_and_commit_to_orthanc_and_back(tmp_path: Path) -> None:
         wait_until(lambda: node.get(f"/api/commitment/jobs/{uid}")["state"] == job.State.REPORTED.value, "written down")
 
 
-def test_a_peer_that_is_down_fails_all_of_a_store(node: Node) -> None:
-    answer = node.client.post("/modalities/DOWN/store", json={"Resources": "P1", "StorageCommitment": True})
+def test_a_peer_that_is_down_fails_all_of_a_store(untouched: Node) -> None:
+    answer = untouched.client.post("/modalities/DOWN/store", json={"Resources": "P1", "StorageCommitment": True})
     assert answer.status_code == 502
     assert answer.json()["FailedInstancesCount"] == 3
     assert "StorageCommitmentTransactionUID" not in answer.json()
