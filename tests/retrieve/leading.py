@@ -38,6 +38,7 @@ class Leading:
         self.dies = -1
         self.fails: int | None = None
         self.is_silent = False
+        self.is_mute = False
         self.calling = AET
         self.move_port = 0
         self.held, self.go_on, self.was_cancelled = threading.Event(), threading.Event(), threading.Event()
@@ -87,7 +88,7 @@ class Leading:
         for number, one in enumerate(wanted):
             if number == self.dies:
                 raise Lost("the archive dies", UpstreamKind.ABORTED)
-            while number == self.hold and not self.go_on.is_set() and not cancelled():
+            while number == self.hold and not self.go_on.is_set() and (self.is_mute or not cancelled()):
                 self.held.set()
                 self.go_on.wait(0.05)
             if cancelled():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from gateway.dicom.instance import Outgoing
 from gateway.dicom.models import Level
 from gateway.dicom.status import Status
 from gateway.dimse.ports import Cancelled as IsCancelled
+from gateway.dimse.ports import Timeouts
 from gateway.dimse.requestor import RetrieveProgress, connect
 from gateway.errors import Cancelled
 from gateway.metrics import REGISTRY
@@ -54,6 +56,19 @@ def is_empty(spool: Path) -> bool:
 
 def pulled(outcome: str) -> float:
     return REGISTRY.get_sample_value("dicom_gateway_pulled_instances_total", {"outcome": outcome}) or 0.0
+
+
+def test_an_archive_that_falls_silent_is_given_up(tmp_path: Path) -> None:
+    receiver = Destined(tmp_path / "out")
+    with (
+        leading_archive(tmp_path) as (script, asked),
+        destination(receiver) as viewer,
+        gateway(tmp_path, [], [Destination(viewer)], Asked(replace(asked.peer, timeouts=Timeouts(dimse=1.5)))) as world,
+    ):
+        script.hold, script.is_mute = 2, True
+        responses = move(world)
+        assert (responses[-1].completed, responses[-1].failed) == (2, 3)
+        assert responses[0].status == Status.PENDING  # the viewer was kept up to date meanwhile
 
 
 def test_instances_are_sent_on_while_the_rest_is_still_coming(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from gateway.dimse.requestor import RetrieveProgress
 from gateway.retrieve.destinations import Destination
 from gateway.retrieve.survey import Completeness
 from gateway.retrieve.upstream import Via
-from tests.retrieve.world import MOVE, Asked, Destined, Settings, World, destination, gateway, peer
+from tests.retrieve.world import MOVE, PATIENT_ROOT_MOVE, Asked, Destined, Settings, World, destination, gateway, peer
 from tests.support import peers, scu
 from tests.support.dicomfiles import instance, study, uid, write
 from tests.support.peers import RunningPeer
@@ -97,3 +97,28 @@ def test_what_is_missing_of_a_study_is_pulled_for_a_get_and_kept(tmp_path: Path,
         assert {str(one.PatientName) for one in got} == {"Corrected^Name"}
         kept = world.archive.instances(study_uids=[uid("remote")])
         assert {one.sop_instance_uid for one in kept} == {one.SOPInstanceUID for one in REMOTE}
+
+
+@pytest.mark.parametrize("kind", ["dcmqrscp", "orthanc"])
+def test_a_corrected_patient_has_the_old_study_and_the_one_that_is_elsewhere(tmp_path: Path, kind: str) -> None:
+    receiver = Destined(tmp_path / "out")
+    here = study("moved", 3, PatientName="Old^Name", PatientID="OLD")
+    corrected = study("moved", 1, PatientName="Corrected^Name", PatientID="NEW")
+    with (
+        upstream(kind, tmp_path, free_port()) as archive,
+        destination(receiver) as viewer,
+        gateway(tmp_path, here, [Destination(viewer)], Asked(peer("leading", archive.port, archive.aet))) as world,
+        world.association(PATIENT_ROOT_MOVE) as association,
+    ):
+        archive.store(write(tmp_path / "corrected", corrected))
+
+        def move_of(patient_id: str) -> RetrieveProgress:
+            asked = Attributes.of({"QueryRetrieveLevel": "PATIENT", "PatientID": patient_id})
+            return list(association.move(PATIENT_ROOT_MOVE, asked, "VIEWER"))[-1]
+
+        old, new = move_of("OLD"), move_of("NEW")
+        assert (old.status, old.completed, old.failed) == (Status.SUCCESS, 0, 0)
+        assert (new.status, new.completed, new.failed) == (Status.SUCCESS, 9, 0)
+        arrived = receiver.instances()
+        assert arrived.keys() == {one.SOPInstanceUID for one in [*here, *REMOTE]}
+        assert {(str(one.PatientName), one.PatientID) for one in arrived.values()} == {("Corrected^Name", "NEW")}
