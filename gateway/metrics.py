@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -108,6 +108,15 @@ RULES_FAILURES = _counter(
     "rule",
     "outcome",
 )
+
+
+SAME_IN_EVERY_PROCESS: dict[str, Callable[[float, float], float]] = {
+    "dicom_gateway_leading_circuit_state": max,
+    "dicom_gateway_coercion_rules_last_reload_successful": min,
+    "dicom_gateway_coercion_rules_loaded_timestamp_seconds": min,
+    "dicom_gateway_commitment_transactions": max,
+}
+"""Gauges whose values of several worker processes are not added up, and what is told of them instead."""
 
 
 class _Process(Collector):

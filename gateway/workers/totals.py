@@ -1,7 +1,7 @@
 """Several processes' metrics as one exposition: samples of the same name and labels are added up.
 
 Adding is right for counters, histograms, and gauges that count things each process has of its own. A gauge that says
-the same thing in every process belongs to one process only.
+the same thing in every process is combined as :data:`gateway.metrics.SAME_IN_EVERY_PROCESS` has it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import CollectorRegistry
 
+from gateway import metrics
+
 _Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
@@ -23,6 +25,10 @@ class _Fixed(CollectorRegistry):
 
     def collect(self) -> list[Metric]:
         return self._families
+
+
+def _add(one: float, other: float) -> float:
+    return one + other
 
 
 def total(expositions: Iterable[str]) -> str:
@@ -41,7 +47,8 @@ def total(expositions: Iterable[str]) -> str:
                 if sample.name.endswith("_created"):
                     continue  # a time is nothing to add up
                 key = (sample.name, tuple(sorted(sample.labels.items())))
-                added[key] = added.get(key, 0.0) + sample.value
+                combine = metrics.SAME_IN_EVERY_PROCESS.get(family.name, _add)
+                added[key] = combine(added[key], sample.value) if key in added else sample.value
     for name, family in families.items():
         for (sample_name, labels), value in sums[name].items():
             family.add_sample(sample_name, dict(labels), value)

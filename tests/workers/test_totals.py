@@ -38,3 +38,15 @@ def test_the_total_of_one_says_what_it_said() -> None:
     text = exposition(2, "a")
     alone = samples(text)
     assert samples(total([text])) == {key: value for key, value in alone.items() if not key[0].endswith("_created")}
+
+
+def test_gauges_that_say_the_same_in_every_process_are_not_added() -> None:
+    def one(circuit: int, good: int) -> str:
+        registry = CollectorRegistry()
+        Gauge("dicom_gateway_leading_circuit_state", "State.", ["archive"], registry=registry).labels("A").set(circuit)
+        Gauge("dicom_gateway_coercion_rules_last_reload_successful", "Good.", registry=registry).set(good)
+        return generate_latest(registry).decode()
+
+    both = samples(total([one(1, 1), one(2, 0), one(1, 1)]))
+    assert both["dicom_gateway_leading_circuit_state", "A"] == 2
+    assert both["dicom_gateway_coercion_rules_last_reload_successful", ""] == 0
