@@ -18,11 +18,25 @@ from typing import NoReturn
 import typer
 
 from gateway import __version__
-from gateway.cli import archive, cache, check_config, commit, demo, echo, find, health, retrieve, rules, serve, store
+from gateway.cli import (
+    archive,
+    cache,
+    check_config,
+    commit,
+    demo,
+    echo,
+    find,
+    health,
+    reconcile,
+    retrieve,
+    rules,
+    serve,
+    store,
+)
 from gateway.cli.common import INTERRUPTED, OPERATION_FAILED, report
 from gateway.errors import GatewayError
 
-VERBS = (serve, demo, check_config, rules, health, archive, cache, echo, find, retrieve, store, commit)
+VERBS = (serve, demo, check_config, rules, health, reconcile, archive, cache, echo, find, retrieve, store, commit)
 """In the order ``--help`` lists them."""
 
 app = typer.Typer(

@@ -121,8 +121,11 @@ class Difference:
         return keyword_of(self.tag)
 
 
-def differences(plan: Plan, attributes: Attributes) -> list[Difference]:
+def differences(plan: Plan, attributes: Attributes, *, charset: bool = True) -> list[Difference]:
     """What a plan would change in one data set, attribute by attribute.
+
+    Args:
+        charset: tell of a change of the character set as well.
 
     Raises:
         CoercionFailed: a rule could not be applied.
@@ -134,7 +137,7 @@ def differences(plan: Plan, attributes: Attributes) -> list[Difference]:
         Difference(tag, shown(attributes, tag), shown(after, tag), draft.author(tag) or "original attributes")
         for tag in changes.tags
     ]
-    if after.terms != attributes.terms:
+    if charset and after.terms != attributes.terms:
         found.insert(0, Difference(SpecificCharacterSet, _terms(attributes), _terms(after), "character set"))
     return found
 
