@@ -65,8 +65,11 @@ class JobLedger:
         self._bounds = bounds
         self._retry = retry
 
-    def accept(self, request: CommitmentRequest, requester: Caller, now: float) -> None:
+    def accept(self, request: CommitmentRequest, requester: Caller, now: float, owner: str = "") -> None:
         """Write a request down; when this returns it survives a power cut.
+
+        Args:
+            owner: who holds the job from the beginning; nobody unless given.
 
         Raises:
             Refused: 0131H, the Transaction UID is in use; 0213H, too many instances or unfinished transactions.
@@ -77,9 +80,11 @@ class JobLedger:
         with self._database.writing() as connection:
             records.make_room(connection, "scp", ENDED, self._bounds, now)
             records.insert(connection, "scp", request, requester, state=State.ACCEPTED.value, now=now)
+            if owner:
+                _hold(connection, request.transaction_uid, owner, now)
 
-    def claim(self, owner: str, now: float, uid: str = "") -> Job | None:
-        """Take the job that is due longest, or the one named if it is due; nobody else gets it until it is released.
+    def claim(self, owner: str, now: float) -> Job | None:
+        """Take the job that is due longest; nobody else gets it until it is released or the lease runs out.
 
         A due time further ahead than the longest pause is a clock that was set back, and counts as due.
         """
@@ -87,15 +92,12 @@ class JobLedger:
             row = connection.execute(
                 "SELECT transaction_uid FROM commitment WHERE role = 'scp'"
                 " AND state IN (SELECT value FROM json_each(?)) AND (due <= ? OR due > ?)"
-                " AND (owner = '' OR abs(leased - ?) > ?) AND ? IN ('', transaction_uid) ORDER BY due LIMIT 1",
-                (records.values(OPEN), now, now + self._retry.longest, now, LEASE, uid),
+                " AND (owner = '' OR abs(leased - ?) > ?) ORDER BY due LIMIT 1",
+                (records.values(OPEN), now, now + self._retry.longest, now, LEASE),
             ).fetchone()
             if row is None:
                 return None
-            connection.execute(
-                "UPDATE commitment SET owner = ?, leased = ? WHERE role = 'scp' AND transaction_uid = ?",
-                (owner, now, row[0]),
-            )
+            _hold(connection, row[0], owner, now)
             return _fetch(connection, row[0])
 
     def renew(self, owner: str, now: float) -> None:
@@ -182,6 +184,12 @@ class JobLedger:
             tuple(one.reference for one in decided if one.reason == 0),
             {one.reference: one.reason for one in decided if one.reason},
         )
+
+
+def _hold(connection: sqlite3.Connection, uid: str, owner: str, now: float) -> None:
+    connection.execute(
+        "UPDATE commitment SET owner = ?, leased = ? WHERE role = 'scp' AND transaction_uid = ?", (owner, now, uid)
+    )
 
 
 def _fetch(connection: sqlite3.Connection, uid: str) -> Job:

@@ -71,6 +71,14 @@ class Reporter:
     def _owner(self) -> str:
         return f"{os.getpid()}.{id(self)}"
 
+    @property
+    def association_owner(self) -> str:
+        """Who holds a job that is to be reported on its own association.
+
+        Its lease is not renewed: where the association ends before the report, it runs out and the job is taken up.
+        """
+        return f"{self._owner}.association"
+
     def start(self) -> None:
         """Start working, in this process."""
         self._stopped.clear()
@@ -101,10 +109,8 @@ class Reporter:
         self._wake.set()
 
     def report_now(self, uid: str, channel: EventChannel) -> None:
-        """Decide a job and report it on the requestor's own association, in the calling thread."""
-        job = self._jobs.claim(self._owner, self._clock(), uid)
-        if job is not None:
-            self._work(job, channel.report)
+        """Decide and report a job that was accepted for :attr:`association_owner`, in the calling thread."""
+        self._work(self._jobs.job(uid), channel.report, self.association_owner)
         self.wake()
 
     def _run(self) -> None:
@@ -132,7 +138,7 @@ class Reporter:
 
     def _finish(self, job: Job) -> None:
         try:
-            self._work(job, self._on_new_association(job))
+            self._work(job, self._on_new_association(job), self._owner)
         finally:
             self._slots.release()
             self._wake.set()
@@ -146,8 +152,8 @@ class Reporter:
 
         return send
 
-    def _work(self, job: Job, send: Send) -> None:
-        """Bring one claimed job as far as it goes now."""
+    def _work(self, job: Job, send: Send, owner: str) -> None:
+        """Bring one held job as far as it goes now."""
         uid = job.transaction_uid
         try:
             if job.state is State.ACCEPTED:
@@ -155,10 +161,10 @@ class Reporter:
             if job.state is State.REPORTING and not self._stopped.is_set():
                 self._report(job, send)
             else:
-                self._jobs.release(uid, self._owner)
+                self._jobs.release(uid, owner)
         except (NotPossible, UnknownTransaction) as error:  # ended or forgotten by somebody else meanwhile
             _log.info("commitment job was taken away", transaction=uid, why=str(error))
-            self._jobs.release(uid, self._owner)
+            self._jobs.release(uid, owner)
         except GatewayError as error:
             self._failed(uid, error.message)
         except Exception:  # noqa: BLE001 - the root of this thread's work, and the decider may be anybody's

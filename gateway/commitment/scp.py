@@ -43,19 +43,20 @@ class CommitmentSCP:
                 of this service or not understood; 0131H, the Transaction UID is in use; 0213H, the ledger is full or
                 its disk is.
         """
+        same = self._routes.on_same_association(caller)
         try:
-            uid = self._accept(request, caller)
+            uid = self._accept(request, caller, self._reporter.association_owner if same else "")
         except Refused as refused:
             metrics.COMMITMENT_REQUESTS.labels("refused").inc()
             _log.warning("commitment request refused", status=f"{refused.status:04X}H", why=refused.message)
             raise
         metrics.COMMITMENT_REQUESTS.labels("accepted").inc()
-        if self._routes.on_same_association(caller):
+        if same:
             return lambda channel: self._reporter.report_now(uid, channel)
         self._reporter.wake()
         return None
 
-    def _accept(self, request: ActionRequest, caller: Caller) -> str:
+    def _accept(self, request: ActionRequest, caller: Caller, owner: str) -> str:
         _check(request)
         if self._routes.peer(caller) is None:
             raise Refused("no configured peer to report to", Status.PROCESSING_FAILURE)
@@ -64,7 +65,7 @@ class CommitmentSCP:
         except MalformedDataset as error:
             raise Refused(error.reason, Status.INVALID_ARGUMENT_VALUE) from error
         try:
-            self._jobs.accept(asked, caller, self._clock())
+            self._jobs.accept(asked, caller, self._clock(), owner)
         except StorageError as error:
             raise Refused("the ledger cannot be written", Status.RESOURCE_LIMITATION) from error
         _log.info("commitment requested", transaction=asked.transaction_uid, instances=len(asked.references))

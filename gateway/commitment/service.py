@@ -182,18 +182,3 @@ class Commitment:
     def expire(self) -> None:
         """End inquiries whose time is over now, before somebody looks at them."""
         self._scu.expire()
-
-
-def committed_elsewhere(
-    inquiries: InquiryLedger, instances_of: Callable[[str], Sequence[str]]
-) -> Callable[[str], bool]:
-    """What retention asks: whether a study, as it is now, is committed by other archives.
-
-    Args:
-        instances_of: the SOP Instance UIDs that are here, of a study by its UID.
-
-    Returns:
-        True for a Study Instance UID when every instance of the study is committed by at least one peer. An instance
-        that was added after the commitment makes it false, and so does a study that is not here.
-    """
-    return lambda study_uid: inquiries.committed_elsewhere(instances_of(study_uid))

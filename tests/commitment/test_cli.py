@@ -11,6 +11,7 @@ import pytest
 
 from gateway.cli import run
 from gateway.commitment.messages import PUSH_MODEL
+from gateway.dimse.commitment import CommitmentAssociations
 from gateway.dimse.ports import EventChannel
 from gateway.dimse.requestor import connect
 from gateway.dimse.sopclasses import IMPLICIT
@@ -127,6 +128,28 @@ def test_jobs_are_paused_resumed_and_cancelled_beside_the_running_gateway(
     status, out, _ = command("commit", "list", "--config", config)
     assert "cancelled" in out
     assert command("commit", "cancel", "--config", config, "9.9")[0] == 1
+
+
+@pytest.mark.peers
+def test_retention_lets_go_only_what_another_archive_has_committed(
+    tmp_path: Path, node: Node, files: list[Path], command: Command
+) -> None:
+    def goes(*options: str) -> int:
+        status, out, err = command("archive", "retain", "--config", tmp_path / "gateway.yaml", "--json", *options)
+        assert status == 0, err
+        found = json.loads(out)
+        return len(found["studies"] if isinstance(found, dict) else found)
+
+    assert scu.store(node.gateway.port, files[:2], aet="VNA", aec="GATEWAY").returncode == 0
+    assert goes("--dry-run") == 0
+    uid = node.post("/modalities/VNA/storage-commitment", {"Resources": "P1"})["ID"]
+    assert CommitmentAssociations("VNA").report(node.peer, event(uid, references=REFERENCES[:2]), "VNA") == 0
+    assert goes("--dry-run") == 1
+    assert scu.store(node.gateway.port, files[2:], aet="VNA", aec="GATEWAY").returncode == 0
+    assert goes("--dry-run") == 0  # one more instance that nobody else has
+    node.report(node.post("/modalities/VNA/storage-commitment", {"Resources": "P1"})["ID"])
+    assert goes() == 1
+    node.post("/modalities/VNA/storage-commitment", {"Resources": "P1"}, status=404)
 
 
 @pytest.mark.parametrize("bind", ["ME:port", "ME:0", "ME@127.0.0.1:99999"])

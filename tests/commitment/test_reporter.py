@@ -13,7 +13,7 @@ import pytest
 from gateway.commitment.database import Database
 from gateway.commitment.decision import Decider
 from gateway.commitment.job import Event, Retry, State
-from gateway.commitment.jobs import JobLedger
+from gateway.commitment.jobs import LEASE, JobLedger
 from gateway.commitment.messages import (
     PUSH_MODEL,
     WELL_KNOWN_INSTANCE,
@@ -199,7 +199,7 @@ def test_what_was_accepted_before_a_crash_is_reported_after_the_restart(tmp_path
     before = JobLedger(Database(tmp_path / "commitment.sqlite"), Bounds(), Retry())
     for uid in ("2.25.1", "2.25.2"):
         before.accept(CommitmentRequest(uid, (A, B)), MODALITY, 10.0)
-    before.claim("died", 10.0, "2.25.2")
+    before.claim("died", 10.0)
     before.decide("2.25.2", [0, 0], 10.0)
     before.recover()
     here = node()
@@ -265,6 +265,14 @@ def test_a_report_goes_out_on_the_same_association_where_that_is_wanted(node: Bu
     assert here.jobs.job("2.25.1").state is State.REPORTED
     assert len(association.events) == 1
     assert here.wire.reports == []
+
+
+def test_an_association_that_ends_before_its_report_leaves_it_to_the_lease(node: Build, tmp_path: Path) -> None:
+    here = node(same=True)
+    here.scp(action("2.25.1"), MODALITY)  # and what is to be done after the response never is
+    ledger = JobLedger(Database(tmp_path / "commitment.sqlite"), Bounds(), Retry())
+    assert ledger.claim("somebody", time.time() + LEASE / 2) is None
+    assert ledger.claim("somebody", time.time() + LEASE + 1) is not None
 
 
 def test_a_released_association_leaves_the_report_to_a_new_one(node: Build) -> None:

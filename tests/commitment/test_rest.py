@@ -81,7 +81,9 @@ def operation(method: str, path: str) -> Any:
 CONFIGURATION = """
 ae: {{port: {port}, workers: 1}}
 http: {{port: 0}}
-archive: {{dicomdir: archive/DICOMDIR, create: true, index: index, min_free: 0}}
+archive:
+  {{dicomdir: archive/DICOMDIR, create: true, index: index, min_free: 0,
+   retain: {{rules: [{{received_before: PT0.001S, only_if: committed}}]}}}}
 commitment: {{retry: {{first: PT0.05S, longest: PT0.1S}}, timeout: PT1H}}
 peers:
   VNA: {{aet: VNA, host: 127.0.0.1, port: {vna}, allow: [echo, store, commit]}}
