@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from gateway.logs import get_logger
 
 _log = get_logger("intake")
 _SUFFIX = ".part"
+_SETTLED_SECONDS = 60
 QUARANTINED = 0xB000
 """Coercion of data elements (PS3.4 B.2.3): a warning, since the instance is safe here, but not among the others."""
 
@@ -60,16 +63,31 @@ class CoercedReceiver:
         try:
             self._spool.mkdir(parents=True, exist_ok=True)
             fd, path = tempfile.mkstemp(suffix=_SUFFIX, dir=self._spool)
+            fcntl.flock(fd, fcntl.LOCK_EX)
         except OSError as error:
             raise StorageError(f"no temporary file: {error.strerror}") from error
         return _Arriving(self._receiver, request, made, fd, Path(path), self._quarantine)
 
     def sweep(self) -> int:
-        """Remove what a crash left in the spool; none of it was acknowledged. How many files there were."""
-        left = list(self._spool.glob(f"*{_SUFFIX}")) if self._spool.is_dir() else []
-        for path in left:
-            path.unlink(missing_ok=True)
-        return len(left)
+        """Remove what a crash left in the spool; none of it was acknowledged. How many files there were.
+
+        What another process is receiving right now is locked, or so new that it may be about to be.
+        """
+        old = time.time() - _SETTLED_SECONDS
+        found = list(self._spool.glob(f"*{_SUFFIX}")) if self._spool.is_dir() else []
+        return sum(_removed(path, old) for path in found)
+
+
+def _removed(path: Path, before: float) -> bool:
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_mtime >= before:
+                return False
+            path.unlink()
+            return True
+    except (BlockingIOError, FileNotFoundError):
+        return False
 
 
 class _Arriving:

@@ -109,5 +109,16 @@ def test_an_aborted_instance_leaves_nothing(archive: LocalArchive, tmp_path: Pat
     os.write(incoming.fd, b"half")
     incoming.abort()
     assert list((tmp_path / "spool").iterdir()) == []
-    (tmp_path / "spool" / "crashed.part").touch()
+
+
+def test_what_a_crash_left_is_removed_and_what_is_arriving_stays(archive: LocalArchive, tmp_path: Path) -> None:
+    made = receiver(archive, FAILING.format("pass"), tmp_path)
+    incoming = made.begin(StoreRequest("1.2.840.10008.5.1.4.1.1.2", "1.2.3.4.5", "1.2.840.10008.1.2.1", CALLER))
+    (arriving,) = (tmp_path / "spool").iterdir()
+    for name in ("crashed.part", "begun just now.part"):
+        (tmp_path / "spool" / name).touch()
+    for path in (arriving, tmp_path / "spool" / "crashed.part"):
+        os.utime(path, (0, 0))
     assert made.sweep() == 1
+    assert {path.name for path in (tmp_path / "spool").iterdir()} == {arriving.name, "begun just now.part"}
+    incoming.abort()
