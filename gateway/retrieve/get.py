@@ -14,6 +14,7 @@ from gateway.dimse.ports import Cancelled as IsCancelled
 from gateway.dimse.ports import StoreChannel
 from gateway.errors import Cancelled
 from gateway.retrieve.delivery import deliver
+from gateway.retrieve.gate import Gate
 from gateway.retrieve.plan import Planner
 from gateway.retrieve.ports import Coercion, Recipient
 from gateway.retrieve.pull import PullThrough
@@ -46,7 +47,9 @@ class GetService:
             UpstreamError: the requestor's association broke.
             Cancelled: after the final counters, when the requestor cancelled.
         """
-        plan = self.plan(retrieve, caller, cancelled)
+        planning = self.plan.meanwhile(retrieve, caller, Gate(cancelled), self.interval)
+        yield from planning.run()
+        plan = planning.outcome
         tally = Tally(plan.sop_instance_uids, "get")
         said = self.clock()
         with Supply(plan, self.pull, self.coercion, Recipient(caller.aet, caller.address)) as supply:

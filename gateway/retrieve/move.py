@@ -14,6 +14,7 @@ from gateway.retrieve.contexts import proposals
 from gateway.retrieve.courier import Courier
 from gateway.retrieve.delivery import Parcel
 from gateway.retrieve.destinations import Destination, Destinations
+from gateway.retrieve.gate import Gate
 from gateway.retrieve.plan import Plan, Planner
 from gateway.retrieve.ports import Coercion, Connect, Pair, Recipient
 from gateway.retrieve.pull import PullThrough
@@ -48,7 +49,10 @@ class MoveService:
             Cancelled: after the final counters, when the requestor cancelled.
         """
         target = self.destinations.find(destination, caller)
-        plan = self.plan(retrieve, caller, cancelled)
+        gate = Gate(cancelled)
+        planning = self.plan.meanwhile(retrieve, caller, gate, self.interval)
+        yield from planning.run()
+        plan = planning.outcome
         tally = Tally(plan.sop_instance_uids, "move")
         yield tally.snapshot()
         if not plan.total:
@@ -58,7 +62,7 @@ class MoveService:
             contexts = proposals(parcel.pair for parcel in supply.local)
             backlog = Backlog(in_order_of(contexts, supply.local))
             couriers = self._couriers(target, plan, originator, contexts, backlog)
-            yield from Shipment(supply, backlog, couriers, tally, cancelled, interval=self.interval).run()
+            yield from Shipment(supply, backlog, couriers, tally, gate, interval=self.interval).run()
 
     def _couriers(
         self,

@@ -19,6 +19,7 @@ from gateway.dimse.ports import Cancelled
 from gateway.errors import Refused, UpstreamError
 from gateway.logs import get_logger
 from gateway.metrics import PULLS
+from gateway.retrieve.gate import Gate, Meanwhile
 from gateway.retrieve.missing import Missing, Remote
 from gateway.retrieve.ports import LocalInstances, View
 from gateway.retrieve.survey import Survey
@@ -122,6 +123,10 @@ class Planner:
         plan = build(retrieve, studies, found)
         compared = (self._compared(study, retrieve, caller, cancelled) for study in plan.studies)
         return Plan(tuple(study for study in compared if study.total))
+
+    def meanwhile(self, retrieve: Retrieve, caller: Caller, gate: Gate, interval: float) -> Meanwhile[Plan]:
+        """Make a plan while the requestor is told that there is more to come; raises as a call does."""
+        return Meanwhile(lambda: self(retrieve, caller, gate.cancelled), gate, interval)
 
     def _compared(self, study: StudyPlan, retrieve: Retrieve, caller: Caller, cancelled: Cancelled) -> StudyPlan:
         """The study with what only the leading archive has."""

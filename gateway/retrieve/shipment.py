@@ -2,8 +2,7 @@
 
 The thread that serves the request owns the requestor's association: it sends the pending responses, at least one an
 interval also while a courier is busy with one large instance, waits for a slow destination, or nothing has come from
-the leading archive yet. Couriers have to look for C-CANCEL on that association before each instance. A lock lets one
-thread at a time near it: a courier holds it while it looks, the serving thread while it hands counters out to be sent.
+the leading archive yet. Couriers look for C-CANCEL after each instance, through the gate to that association.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 from gateway.dicom.counter import SubOperations
 from gateway.dicom.status import Status
-from gateway.dimse.ports import Cancelled as IsCancelled
 from gateway.errors import Cancelled, UpstreamError
 from gateway.logs import get_logger
 from gateway.retrieve.backlog import Backlog
 from gateway.retrieve.courier import Courier
+from gateway.retrieve.gate import Gate
 from gateway.retrieve.supply import Supply
 from gateway.retrieve.tally import Tally
 
@@ -40,7 +39,7 @@ class Shipment:
         backlog: Backlog,
         couriers: Sequence[Courier],
         tally: Tally,
-        cancelled: IsCancelled,
+        gate: Gate,
         *,
         interval: float,
     ) -> None:
@@ -48,9 +47,8 @@ class Shipment:
         self._backlog = backlog
         self._couriers = couriers
         self._tally = tally
-        self._cancelled = cancelled
+        self._gate = gate
         self._interval = interval
-        self._gate = threading.Lock()
         self._lock = threading.Lock()
         self._carrying = len(couriers)
         self._finished = threading.Event()
@@ -60,7 +58,7 @@ class Shipment:
         """Send everything; yield the counters as time passes, and the final ones last.
 
         Raises:
-            Cancelled: after the final counters, when the requestor cancelled.
+            Cancelled: after the final counters, when the requestor cancelled before everything was sent.
         """
         threads = [threading.Thread(target=self._carry, args=(one,), name="courier") for one in self._couriers]
         if self._supply.is_local:
@@ -79,21 +77,22 @@ class Shipment:
                 thread.join()
         if not self._was_cancelled and (failed := self._tally.fail_rest(Status.OUT_OF_RESOURCES)):
             _log.error("instances not sent", count=failed)
-        yield self._tally.snapshot()
-        if self._was_cancelled:
+        final = self._tally.snapshot()
+        yield final
+        if self._was_cancelled and final.remaining:
             raise Cancelled("cancelled by the requestor")
 
     def _watch(self) -> Iterator[SubOperations]:
         """Hand out counters until the couriers have ended; a retrieve that is over sooner hands out none here."""
         while not self._finished.wait(self._interval):
-            with self._gate:
-                self._look_for_cancel()
-                if self._backlog.stopped:
-                    return
+            self._look_for_cancel()
+            if self._backlog.stopped:
+                return
+            with self._gate.held():
                 yield self._tally.snapshot()
 
     def _look_for_cancel(self) -> None:
-        if not self._was_cancelled and self._cancelled():
+        if not self._was_cancelled and self._gate.cancelled():
             self._was_cancelled = True
             self._backlog.stop()
 
@@ -128,8 +127,7 @@ class Shipment:
                 status = courier.send(parcel)
             finally:
                 self._tally.count(parcel.instance.sop_instance_uid, status)
-            with self._gate:
-                self._look_for_cancel()
+            self._look_for_cancel()
 
     def _feed(self) -> None:
         self._thread(self._feed_all)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -23,16 +23,26 @@ STUDY = [*study("it", 5, PatientID="P1"), instance("it", "2", 1, "MR", PatientID
 UIDS = {str(one.SOPInstanceUID) for one in STUDY}
 
 
-@contextmanager
-def archive(kind: str, folder: Path, port: int) -> Iterator[RunningPeer]:
-    start = peers.dcmqrscp if kind == "dcmqrscp" else peers.orthanc
+@dataclass(frozen=True)
+class Holder:
+    """An archive that holds STUDY and knows ME at a port."""
+
+    archive: RunningPeer
+    our_port: int
+
+
+@pytest.fixture(scope="module", params=["dcmqrscp", "orthanc"])
+def holder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Holder]:
+    folder, port = tmp_path_factory.mktemp("archive"), free_port()
+    start = peers.dcmqrscp if request.param == "dcmqrscp" else peers.orthanc
     with start(folder / "archive", peers={"ME": port}) as running:
         running.store(write(folder / "made", STUDY))
-        yield running
+        yield Holder(running, port)
 
 
-def client(running: RunningPeer, port: int, via: Via = Via.AUTO) -> Client:
-    return Client("ME", f"{running.aet}@127.0.0.1:{running.port}", via=via, listening=Listening(port))
+def client(holder: Holder, via: Via = Via.AUTO) -> Client:
+    called = f"{holder.archive.aet}@127.0.0.1:{holder.archive.port}"
+    return Client("ME", called, via=via, listening=Listening(holder.our_port))
 
 
 def fetched(folder: Path) -> set[str]:
@@ -42,42 +52,37 @@ def fetched(folder: Path) -> set[str]:
 
 
 @pytest.mark.peers("dcmtk", "orthanc")
-@pytest.mark.parametrize("kind", ["dcmqrscp", "orthanc"])
-def test_a_study_is_downloaded_from_any_archive_and_resumed(tmp_path: Path, kind: str) -> None:
-    port = free_port()
-    with archive(kind, tmp_path, port) as running:
-        one = client(running, port)
-        assert one.echo() == Status.SUCCESS
-        [found] = one.find("STUDY", StudyInstanceUID=uid("it"), PatientName="")
-        assert found["StudyInstanceUID"] == uid("it")
-        with one.retrieve(uid("it"), tmp_path / "out") as download:
-            seen = list(download)
-        assert download.result().ok
-        assert seen[-1] == Progress(6, 0, 0, 0, 6, seen[-1].size)
-        assert fetched(tmp_path / "out") == UIDS
+def test_a_study_is_downloaded_from_any_archive_and_resumed(tmp_path: Path, holder: Holder) -> None:
+    one = client(holder)
+    assert one.echo() == Status.SUCCESS
+    [found] = one.find("STUDY", StudyInstanceUID=uid("it"), PatientName="")
+    assert found["StudyInstanceUID"] == uid("it")
+    with one.retrieve(uid("it"), tmp_path / "out") as download:
+        seen = list(download)
+    assert download.result().ok
+    assert seen[-1] == Progress(6, 0, 0, 0, 6, seen[-1].size)
+    assert fetched(tmp_path / "out") == UIDS
 
-        gone = sorted((tmp_path / "out").iterdir())[:2]
-        for file in gone:
-            file.unlink()
-        assert len(one.plan(uid("it"), tmp_path / "out").missing.instances) == 2
-        resumed = one.retrieve(uid("it"), tmp_path / "out").result()
-        assert (set(resumed.files), resumed.present) == (set(gone), 4)
+    gone = sorted((tmp_path / "out").iterdir())[:2]
+    for file in gone:
+        file.unlink()
+    assert len(one.plan(uid("it"), tmp_path / "out").missing.instances) == 2
+    resumed = one.retrieve(uid("it"), tmp_path / "out").result()
+    assert (set(resumed.files), resumed.present) == (set(gone), 4)
 
-        moved = client(running, port, Via.MOVE).retrieve(uid("it"), tmp_path / "moved").result()
-        assert moved.ok
-        assert fetched(tmp_path / "moved") == UIDS
+    moved = client(holder, Via.MOVE).retrieve(uid("it"), tmp_path / "moved").result()
+    assert moved.ok
+    assert fetched(tmp_path / "moved") == UIDS
 
 
 @pytest.mark.peers("dcmtk", "orthanc")
-def test_parts_of_a_study_are_downloaded(tmp_path: Path) -> None:
-    port = free_port()
-    with archive("orthanc", tmp_path, port) as running:
-        one = client(running, port)
-        series = one.retrieve(uid("it"), tmp_path / "series", series=[uid("it", "2")]).result()
-        assert [file.stem for file in series.files] == [uid("it", "2", 1)]
-        picked = [uid("it", "1", 2), uid("it", "1", 4)]
-        some = one.retrieve(uid("it"), tmp_path / "some", series=[uid("it", "1")], instances=picked).result()
-        assert {file.stem for file in some.files} == set(picked)
+def test_parts_of_a_study_are_downloaded(tmp_path: Path, holder: Holder) -> None:
+    one = client(holder)
+    series = one.retrieve(uid("it"), tmp_path / "series", series=[uid("it", "2")]).result()
+    assert [file.stem for file in series.files] == [uid("it", "2", 1)]
+    picked = [uid("it", "1", 2), uid("it", "1", 4)]
+    some = one.retrieve(uid("it"), tmp_path / "some", series=[uid("it", "1")], instances=picked).result()
+    assert {file.stem for file in some.files} == set(picked)
 
 
 def test_a_peer_without_get_that_answers_before_it_sends(tmp_path: Path) -> None:

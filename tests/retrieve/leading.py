@@ -39,6 +39,7 @@ class Leading:
         self.fails: int | None = None
         self.is_silent = False
         self.is_mute = False
+        self.is_slow = False
         self.calling = AET
         self.move_port = 0
         self.held, self.go_on, self.was_cancelled = threading.Event(), threading.Event(), threading.Event()
@@ -46,6 +47,9 @@ class Leading:
     def find(self, query: Query, caller: Caller, cancelled: Cancelled) -> Iterator[Attributes]:
         if self.is_silent:
             raise Refused("out of order", Status.OUT_OF_RESOURCES)
+        if self.is_slow and query.level is Level.SERIES:
+            self.held.set()
+            self.go_on.wait(20)
         study_uid = self.stored[0].study_instance_uid
         if query.uids(Level.STUDY) and study_uid not in query.uids(Level.STUDY):
             return

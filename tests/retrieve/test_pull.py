@@ -93,6 +93,21 @@ def test_instances_are_sent_on_while_the_rest_is_still_coming(tmp_path: Path) ->
         assert is_empty(world.spool)
 
 
+def test_pending_goes_on_while_the_leading_archive_is_slow_to_say_what_it_has(tmp_path: Path) -> None:
+    with (
+        leading_archive(tmp_path) as (script, asked),
+        destination(Destined(tmp_path / "out")) as viewer,
+        gateway(tmp_path, [], [Destination(viewer)], asked) as world,
+        world.association(MOVE) as association,
+    ):
+        script.is_slow = True
+        responses = association.move(MOVE, identifier(), "VIEWER")
+        told = next(responses)
+        assert (told.status, told.remaining, told.completed) == (Status.PENDING, 1, 0)
+        script.go_on.set()
+        assert [*responses][-1].completed == 5
+
+
 def test_two_viewers_cause_one_upstream_retrieve(tmp_path: Path) -> None:
     receivers = [Destined(tmp_path / "one"), Destined(tmp_path / "two")]
     with (
