@@ -7,5 +7,6 @@
 - ``report``: medians, ``bench/out/latest.json`` and a table.
 
 All rounds are interleaved: each row measures every archive once a round, so that a noisy minute hits all alike. Peers
-run with TCP_NODELAY and, where they have it, the same maximum PDU; what differs is said in the row's name.
+run as Debian ships them but for TCP_NODELAY, which is on unless the row says otherwise, and Orthanc's limits on answers
+and threads, which are raised.
 """

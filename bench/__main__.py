@@ -13,7 +13,7 @@ from time import monotonic
 
 from bench import report
 from bench.archives import Archive, dcmqrscp, orthanc, ours, storescp
-from bench.data import CT_STUDY, FULL, QUICK, Sizes, Study, ct_study, large_instance, pixel_file, small_study_list
+from bench.data import FULL, QUICK, Sizes, Study, corrected, ct_study, large_instance, pixel_file, small_study_list
 from bench.report import Measured
 from bench.rows import NAGLE_STUDY, Row, Stage, rows
 from tests.support.tools import find
@@ -35,7 +35,7 @@ def _stage(folder: Path, sizes: Sizes) -> Iterator[Stage]:
             "SINK": stack.enter_context(storescp(folder / "sink", "SINK", nodelay=True)).port,
             "NAGLE": stack.enter_context(storescp(folder / "nagle", "NAGLE", nodelay=False)).port,
         }
-        leading = stack.enter_context(dcmqrscp(folder / "leading", {}, "LEADING"))
+        leading = stack.enter_context(orthanc(folder / "leading", {}, "LEADING"))
         peers = {
             "Orthanc": stack.enter_context(orthanc(folder / "orthanc", sinks)),
             "dcmqrscp": stack.enter_context(dcmqrscp(folder / "dcmqrscp", sinks)),
@@ -53,12 +53,13 @@ def _stage(folder: Path, sizes: Sizes) -> Iterator[Stage]:
 def _fill(sizes: Sizes, pixels: Path, cts: Study, archives: list[Archive], leading: Archive) -> None:
     small = small_study_list(pixels, sizes.studies)
     nagle = ct_study(pixels, min(50, sizes.cts), NAGLE_STUDY)
+    few = Study(small.instances[-400:])
     for archive in archives:
-        for study in (small, cts, nagle):
+        for study in (few if archive.name == "dcmqrscp" else small, cts, nagle):
             archive.fill(study)
         _say(f"{archive.name} is filled")
     leading.fill(small)
-    leading.fill(Study(ct_study(pixels, 1, CT_STUDY).instances))
+    leading.fill(corrected(pixels))
     _say("the leading archive is filled")
 
 
@@ -68,7 +69,7 @@ def _measure(stage: Stage, row: Row) -> Measured:
     failures: dict[str, str] = {}
     archives = [(name, stage.peers[name], found.peers[name]) for name in row.against]
     archives.append(("ours", stage.ours[row.variant], found.ours))
-    for turn in range(-1 if row.unit == "s" and "store" not in row.name else 0, stage.sizes.rounds):
+    for turn in range(row.warm_up, stage.sizes.rounds if row.repeats else 1):
         for name, archive, figures in archives:
             if name in failures:
                 continue

@@ -89,42 +89,42 @@ def storescp(folder: Path, aet: str, *, nodelay: bool, keep: bool = False) -> It
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     what = ["+B", "-od", folder] if keep else ["--ignore"]
-    command = [path_of("storescp"), "-aet", aet, "-pdu", str(MAX_PDU), "+xa", *what, str(port)]
+    command = [path_of("storescp"), "-aet", aet, "+xa", *what, str(port)]
     process = Running(command, folder / "log", {"TCP_NODELAY": "1"} if nodelay else {"TCP_NODELAY": "0"})
     with _running(Archive(aet, aet, port, process)) as archive:
         yield archive
 
 
 @contextmanager
-def dcmqrscp(folder: Path, destinations: Mapping[str, int], aet: str = "QRSCP") -> Iterator[Archive]:
-    """DCMTK's archive."""
+def dcmqrscp(folder: Path, destinations: Mapping[str, int]) -> Iterator[Archive]:
+    """DCMTK's archive. Its database holds some hundred studies; it crashes when it gets 2,000."""
     storage = folder / "storage"
     storage.mkdir(parents=True, exist_ok=True)
     port = free_port()
     hosts = "\n".join(f"h{at} = ({title}, 127.0.0.1, {to})" for at, (title, to) in enumerate(destinations.items()))
     configuration = folder / "dcmqrscp.cfg"
     configuration.write_text(
-        f"NetworkTCPPort = {port}\nMaxPDUSize = {MAX_PDU}\nMaxAssociations = 64\n"
+        f"NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 64\n"
         f"HostTable BEGIN\n{hosts}\nHostTable END\nVendorTable BEGIN\nVendorTable END\n"
-        f"AETable BEGIN\n{aet} {storage} RW (100000, 65536mb) ANY\nAETable END\n"
+        f"AETable BEGIN\nQRSCP {storage} RW (500, 65536mb) ANY\nAETable END\n"
     )
     process = Running([path_of("dcmqrscp"), "-c", configuration], folder / "log", {"TCP_NODELAY": "1"})
-    with _running(Archive("dcmqrscp" if aet == "QRSCP" else aet, aet, port, process)) as archive:
+    with _running(Archive("dcmqrscp", "QRSCP", port, process)) as archive:
         yield archive
 
 
 @contextmanager
-def orthanc(folder: Path, destinations: Mapping[str, int]) -> Iterator[Archive]:
-    """Orthanc, its defaults but for the limits and the PDU size."""
+def orthanc(folder: Path, destinations: Mapping[str, int], aet: str = "ORTHANC") -> Iterator[Archive]:
+    """Orthanc, its defaults but for the limits on answers and threads."""
     folder.mkdir(parents=True, exist_ok=True)
     port, http_port = free_port(), free_port()
     configuration = folder / "orthanc.json"
     settings = {
-        "Name": "ORTHANC",
+        "Name": aet,
         "StorageDirectory": str(folder / "storage"),
         "IndexDirectory": str(folder / "storage"),
         "Plugins": [],
-        "DicomAet": "ORTHANC",
+        "DicomAet": aet,
         "DicomPort": port,
         "DicomCheckCalledAet": False,
         "DicomAlwaysAllowEcho": True,
@@ -134,7 +134,6 @@ def orthanc(folder: Path, destinations: Mapping[str, int]) -> Iterator[Archive]:
         "DicomAlwaysAllowGet": True,
         "DicomModalities": {title: [title, "127.0.0.1", to] for title, to in destinations.items()},
         "DicomThreadsCount": 16,
-        "MaximumPduLength": MAX_PDU,
         "DicomScuTimeout": 600,
         "HttpPort": http_port,
         "RemoteAccessAllowed": False,
@@ -145,7 +144,7 @@ def orthanc(folder: Path, destinations: Mapping[str, int]) -> Iterator[Archive]:
     }
     configuration.write_text(json.dumps(settings))
     process = Running([path_of("Orthanc"), configuration], folder / "log", {"TCP_NODELAY": "1"})
-    with _running(Archive("Orthanc", "ORTHANC", port, process, http_port)) as archive:
+    with _running(Archive("Orthanc" if aet == "ORTHANC" else aet, aet, port, process, http_port)) as archive:
         yield archive
 
 

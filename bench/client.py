@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 from struct import unpack_from
 from time import perf_counter
@@ -128,29 +129,44 @@ def client(archive: Archive) -> Iterator[Client]:
     opened.release()
 
 
-def queries_per_second(archive: Archive, requests: Sequence[bytes], clients: int, each: int) -> float:
+def queries_per_second(archive: Archive, requests: Sequence[bytes], clients: int, seconds: float) -> float:
     """Queries answered a second with ``clients`` associations at once, from two processes."""
     context = multiprocessing.get_context("fork")
-    barrier = context.Barrier(3)
-    workers = [context.Process(target=_hammer, args=(archive, requests, clients // 2, each, barrier)) for _ in range(2)]
+    barrier = context.Barrier(2)
+    rates = context.SimpleQueue()
+    workers = [
+        context.Process(target=_hammer, args=(archive, requests, clients // 2, seconds, barrier, rates))
+        for _ in range(2)
+    ]
     for worker in workers:
         worker.start()
-    barrier.wait(60)
-    began = perf_counter()
     for worker in workers:
         worker.join()
-        assert worker.exitcode == 0
-    return clients * each / (perf_counter() - began)
+        assert worker.exitcode == 0, f"{archive.name}: a client failed"
+    return sum(float(rates.get()) for _ in workers)
 
 
-def _hammer(archive: Archive, requests: Sequence[bytes], clients: int, each: int, barrier: Barrier) -> None:
+def _hammer(
+    archive: Archive,
+    requests: Sequence[bytes],
+    clients: int,
+    seconds: float,
+    barrier: Barrier,
+    rates: SimpleQueue[float],
+) -> None:
     opened = [Client(archive) for _ in range(clients)]
-    barrier.wait(60)
-    for turn in range(each):
+    for request in requests:  # so that each of its processes has answered each of them
         for one in opened:
-            one.send(requests[turn % len(requests)])
+            one.find(request)
+    barrier.wait(60)
+    began, turns = perf_counter(), 0
+    while perf_counter() - began < seconds:
+        for one in opened:
+            one.send(requests[turns % len(requests)])
         for one in opened:
             one.receive()
+        turns += 1
+    rates.put(clients * turns / (perf_counter() - began))
     assert all(one.answers() == 1 for one in opened)
     for one in opened:
         one.release()

@@ -70,10 +70,10 @@ def small_studies(count: int) -> Iterator[tuple[str, Attributes]]:
         yield uid, Attributes.of(values)
 
 
-def ct_head(study: str, uid: str, number: int) -> bytes:
+def ct_head(study: str, uid: str, number: int, name: str = "CTSTUDY^CARL") -> bytes:
     """The data set of a CT up to and with the header of its pixel data."""
     values: dict[str, str | int] = {
-        **_patient("CTSTUDY^CARL", 900000),
+        **_patient(name, 900000),
         "SOPClassUID": CT,
         "SOPInstanceUID": uid,
         "StudyInstanceUID": study,
@@ -137,6 +137,12 @@ def ct_study(pixels: Path, count: int, study: str = CT_STUDY) -> Study:
             Outgoing(CT, uid, EXPLICIT, ct_head(study, uid, at), str(pixels), 0, whole) for at, uid in enumerate(uids)
         )
     )
+
+
+def corrected(pixels: Path) -> Study:
+    """One instance of the CT study as the leading archive has it: the patient has another name."""
+    (one,) = ct_study(pixels, 1).instances
+    return Study((replace(one, head=ct_head(CT_STUDY, one.sop_instance_uid, 0, "CORRECTED^CARLA")),))
 
 
 def small_study_list(pixels: Path, count: int, run: str = "") -> Study:

@@ -22,18 +22,16 @@ from gateway.dimse.exchange import Exchange
 from gateway.dimse.negotiation import (
     CALLED_AE_NOT_RECOGNISED,
     CALLING_AE_NOT_RECOGNISED,
-    Accepted,
     AssociateAccept,
     AssociateReject,
     AssociateRequest,
-    decide,
     negotiated,
     preflight,
 )
 from gateway.dimse.pdu import Control, ProtocolError
-from gateway.dimse.ports import Admission, Policy
-from gateway.dimse.services import Dispatcher, Handlers, Session
-from gateway.dimse.sopclasses import Offering
+from gateway.dimse.ports import Policy
+from gateway.dimse.reception import Reception
+from gateway.dimse.services import Dispatcher, Session
 from gateway.dimse.wire import Channel, Lost, unexpected
 from gateway.errors import UpstreamKind
 from gateway.logs import bound, get_logger
@@ -62,8 +60,7 @@ class Deadlines:
 class Acceptor:
     """What all associations of a server share."""
 
-    handlers: Handlers
-    offering: Offering
+    reception: Reception
     dispatcher: Dispatcher
     policy: Policy
     deadlines: Deadlines
@@ -131,21 +128,21 @@ class AcceptedAssociation:
             if isinstance(first, Control) and first.type == pdu.ABORT:
                 raise Lost("aborted before it began", UpstreamKind.ABORTED)
             raise unexpected(first)
-        request = acse.decode_request(first.data)
+        request = self._acceptor.reception.read(first.data)
         answer = preflight(request) or self._acceptor.policy.admit(
             request.calling, request.called, self._address, request.identity
         )
         if isinstance(answer, AssociateReject):
             self._reject(channel, request, answer)
             return
-        accept, contexts = self._decide(request, answer)
-        channel.send(acse.encode_accept(accept, request))
+        settled = self._acceptor.reception.answer(first.data, request, answer.verbs)
+        channel.send(settled.pdu)
         caller = Caller(request.calling, self._address, answer.peer, request.called)
         session = Session(
-            Exchange(channel, contexts, request.max_length),
+            Exchange(channel, settled.contexts, request.max_length),
             caller,
             answer,
-            _settled(accept),
+            _settled(settled.accept),
             deadlines.dimse,
         )
         with bound(peer=answer.peer or "unknown", address=self._address):
@@ -162,15 +159,6 @@ class AcceptedAssociation:
         )
         channel.send(acse.encode_reject(reject))
         channel.linger(self._acceptor.deadlines.linger)
-
-    def _decide(self, request: AssociateRequest, admission: Admission) -> tuple[AssociateAccept, dict[int, Accepted]]:
-        offering = self._acceptor.offering
-        return decide(
-            request,
-            lambda uid: offering.offer(uid, admission.verbs),
-            offering.extend,
-            max_length=self._acceptor.max_length,
-        )
 
     def _serve(self, session: Session) -> None:
         exchange, deadlines = session.exchange, self._acceptor.deadlines

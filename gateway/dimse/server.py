@@ -23,6 +23,7 @@ from gateway.dimse.acceptor import AcceptedAssociation, Acceptor, Deadlines
 from gateway.dimse.negotiation import LOCAL_LIMIT_EXCEEDED
 from gateway.dimse.pdu import MAX_PDU
 from gateway.dimse.ports import Policy
+from gateway.dimse.reception import Reception
 from gateway.dimse.services import Dispatcher, Handlers
 from gateway.dimse.sopclasses import Offering
 from gateway.logs import get_logger
@@ -131,9 +132,9 @@ class Server:
         self._deadlines = deadlines or Deadlines()
         self._limits = limits or Limits()
         self._place = place or Alone()
+        offering = Offering(handlers.verbs, handlers.event is not None, handlers.negotiated, handlers.extra_storage)
         self._acceptor = Acceptor(
-            handlers,
-            Offering(handlers.verbs, handlers.event is not None, handlers.negotiated, handlers.extra_storage),
+            Reception(offering, self._limits.max_pdu),
             Dispatcher(handlers),
             policy,
             self._deadlines,
