@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from gateway.cli.common import (
     OPERATION_FAILED,
     JsonOption,
+    configuration,
     console,
     escape,
     print_json,
@@ -19,7 +21,7 @@ from gateway.cli.common import (
 from gateway.coercion.cases import load_cases, run_cases
 from gateway.coercion.dcm4chee import import_ldif
 from gateway.coercion.draft import Context
-from gateway.coercion.engine import plan
+from gateway.coercion.engine import Plan, plan
 from gateway.coercion.explain import Difference, differences, explain
 from gateway.coercion.folders import instances
 from gateway.coercion.given import load_attributes
@@ -29,7 +31,12 @@ from gateway.coercion.printer import rule_to_plain
 from gateway.coercion.rules import CoercionFailed, RuleSet, Where
 from gateway.coercion.schema import schema
 from gateway.coercion.splice import read_head
-from gateway.config import load
+from gateway.config import Config, load
+from gateway.daemon.archiving import build_archive
+from gateway.daemon.leading import build_leading
+from gateway.dicom.attributes import Attributes
+from gateway.dicom.caller import Caller
+from gateway.dicom.instance import StoredInstance
 
 app = typer.Typer(
     name="rules", help="Check, explain, try and test coercion rules.", no_args_is_help=True, add_completion=False
@@ -103,7 +110,10 @@ def explain_rules(
 
 @app.command("dry-run")
 def dry_run(  # typer turns each into an option
-    path: Annotated[Path, typer.Argument(metavar="FILE|FOLDER")],
+    path: Annotated[Path | None, typer.Argument(metavar="FILE|FOLDER")] = None,
+    study: Annotated[
+        str, typer.Option("--study", metavar="UID", help="A study of the archive, as the leading archive knows it.")
+    ] = "",
     sending: SendingOption = "",
     receiving: ReceivingOption = "",
     host: HostOption = "",
@@ -113,15 +123,18 @@ def dry_run(  # typer turns each into an option
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what the rules would change in DICOM files, attribute by attribute. Nothing is written."""
+    """Show what the rules would change, attribute by attribute. Nothing is written."""
+    if (path is None) is (not study):
+        raise typer.BadParameter("name a FILE or FOLDER, or a --study of the archive")
     known = load_attributes(leading) if leading else None
+    found: Iterable[StoredInstance]
+    if path is not None:
+        found = instances(path)
+    else:
+        found, told = _of_study(configuration(config), study)
+        known = known or told
     made = plan(_rules(rules, config), where, Context(sending, receiving, host, leading=known))
-    results: dict[str, list[Difference] | str] = {}
-    for one in instances(path):
-        try:
-            results[one.path] = differences(made, read_head(one))
-        except CoercionFailed as error:
-            results[one.path] = error.message
+    results = {one.path: _tried(made, one) for one in found}
     if as_json:
         print_json({name: _plain(result) for name, result in results.items()})
     else:
@@ -129,6 +142,25 @@ def dry_run(  # typer turns each into an option
             _show(name, result)
     if any(isinstance(result, str) for result in results.values()):
         raise typer.Exit(OPERATION_FAILED)
+
+
+def _of_study(config: Config, uid: str) -> tuple[list[StoredInstance], Attributes | None]:
+    """The instances of a study of the local archive, and what the leading archive says of it."""
+    archive, leading = build_archive(config), build_leading(config)
+    try:
+        archive.open()
+        known = leading.view.studies([uid], Caller(config.ae.title), []) if leading.view else {}
+        return archive.instances(study_uids=[uid]), known.get(uid)
+    finally:
+        archive.close()
+        leading.close()
+
+
+def _tried(made: Plan, instance: StoredInstance) -> list[Difference] | str:
+    try:
+        return differences(made, read_head(instance))
+    except CoercionFailed as error:
+        return error.message
 
 
 @app.command("test")

@@ -155,6 +155,11 @@ def test_the_verbs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(["archive", "diff", *common]) == 0
         (told,) = json.loads(capsys.readouterr().out)
         assert {"attribute": "PatientID", "local": "OLD-7", "leading": "NEW-7"} in told["attributes"]
+        assert run(["rules", "dry-run", "--study", STUDY, *common]) == 0
+        tried = json.loads(capsys.readouterr().out)
+        assert len(tried) == 2
+        for one in tried.values():
+            assert {"attribute": "PatientID", "before": "OLD-7", "after": "NEW-7", "rule": "leading-attributes"} in one
         assert run(["archive", "diff", "--csv", "--config", str(config)]) == 0
         assert f"{STUDY},PatientID,OLD-7,NEW-7" in capsys.readouterr().out
         files = {path: path.read_bytes() for path in (tmp_path / "root").rglob("*") if path.is_file()}
