@@ -47,6 +47,9 @@ from gateway.workers.totals import total
 DRAIN_SECONDS = 20.0
 """What running operations have after SIGTERM; systemd and Kubernetes kill after 30 s and more."""
 
+_LOOK_SECONDS = 0.5
+"""A signal may reach another thread, which does not wake this one; Python runs its handler in this one only."""
+
 _log = logs.get_logger("daemon")
 
 
@@ -242,7 +245,7 @@ def run_until_stopped(config: Config, listeners: Listeners, share: Share, ready:
         with logs.bound(worker=share.name), Process(config, listeners, share) as process:
             ready()
             while not stop.is_set():
-                woken.wait()
+                woken.wait(_LOOK_SECONDS)
                 woken.clear()
                 if reload.is_set():
                     reload.clear()

@@ -109,6 +109,7 @@ class CachedLeading:
 
     def entries(self) -> list[Shown]:
         """Everything that is kept."""
+        kept, looked_up = self._queries.entries(), self._studies.entries()
         now = self._clock()
 
         def shown(cache: str, key: str, answers: int, size: int, stored: float, until: float) -> Shown:
@@ -116,11 +117,11 @@ class CachedLeading:
 
         queries = [
             shown("queries", _describe(key), len(entry.value), entry.size, entry.stored_at, entry.fresh_until)
-            for key, entry in self._queries.entries()
+            for key, entry in kept
         ]
         studies = [
             shown("studies", uid, int(entry.value is not None), entry.size, entry.stored_at, entry.fresh_until)
-            for uid, entry in self._studies.entries()
+            for uid, entry in looked_up
         ]
         return queries + studies
 
