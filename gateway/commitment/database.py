@@ -16,6 +16,9 @@ from pathlib import Path
 
 from gateway.errors import StorageError
 
+VERSION = 1
+"""Of the tables."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS commitment (
   role TEXT NOT NULL, transaction_uid TEXT NOT NULL,
@@ -104,7 +107,15 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
-    connection.executescript(_SCHEMA)
+    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if found > VERSION:
+        connection.close()
+        raise StorageError(
+            f"the commitment ledger has schema version {found}, this program knows {VERSION}",
+            hint="use the newer program",
+        )
+    if found < VERSION:
+        connection.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version={VERSION};COMMIT")
     return connection
 
 

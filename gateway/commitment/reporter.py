@@ -130,9 +130,13 @@ class Reporter:
     def _hand_out(self) -> None:
         """Start work on what is due, a daemon thread for each job, within the number of workers."""
         while not self._stopped.is_set() and self._slots.acquire(blocking=False):
-            job = self._jobs.claim(self._owner, self._clock())
+            job = None
+            try:
+                job = self._jobs.claim(self._owner, self._clock())
+            finally:
+                if job is None:
+                    self._slots.release()
             if job is None:
-                self._slots.release()
                 return
             threading.Thread(target=self._finish, args=(job,), name="commitment-report", daemon=True).start()
 

@@ -6,7 +6,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -265,9 +266,38 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
 
 def test_a_forked_worker_opens_its_own_connection(jobs: JobLedger) -> None:
     jobs.accept(asked("2.25.1"), ASKER, 10.0)
-    child = os.fork()
-    if child == 0:
-        jobs.accept(asked("2.25.2"), ASKER, 11.0)
-        os._exit(0)
+    child = in_a_fork(lambda: jobs.accept(asked("2.25.2"), ASKER, 11.0))
     assert os.waitpid(child, 0)[1] == 0
     assert {one.transaction_uid for one in jobs.jobs()} == {"2.25.1", "2.25.2"}
+
+
+def test_a_ledger_of_a_newer_program_is_not_touched(database: Database, jobs: JobLedger) -> None:
+    jobs.accept(asked("2.25.1"), ASKER, 10.0)
+    with database.writing() as connection:
+        connection.execute("PRAGMA user_version=99")
+    database.close()
+    with pytest.raises(StorageError, match="version 99"):
+        jobs.jobs()
+
+
+def in_a_fork(work: Callable[[], object]) -> int:
+    """Do something in a forked process; its process ID."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        work()
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def test_processes_may_open_a_new_ledger_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "commitment.sqlite"
+
+    def accept(number: int) -> None:
+        JobLedger(Database(path), Bounds(), RETRY).accept(asked(f"2.25.{number}"), ASKER, 10.0)
+
+    children = [in_a_fork(partial(accept, number)) for number in range(4)]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    assert len(JobLedger(Database(path), Bounds(), RETRY).jobs()) == 4

@@ -312,6 +312,30 @@ def test_a_transaction_uid_is_taken_once(node: Build) -> None:
     assert refused.value.status == Status.DUPLICATE_TRANSACTION_UID
 
 
+def test_a_disk_that_comes_back_is_used_again(tmp_path: Path) -> None:
+    folder = tmp_path / "unmounted"
+    database = Database(folder / "commitment.sqlite")
+    jobs = JobLedger(database, Bounds(), Retry())
+    routes = Routes([Route(PEERS[0])])
+    looked = threading.Semaphore(0)
+
+    def clock() -> float:
+        looked.release()
+        return time.time()
+
+    reporter = Reporter(jobs, only_a, ScriptedWire(), routes, clock=clock, poll=0.01)
+    reporter.start()
+    try:
+        for _ in range(40):
+            assert looked.acquire(timeout=30)  # it looks again and again, in vain
+        folder.mkdir()
+        CommitmentSCP(jobs, reporter, routes)(action("2.25.1"), MODALITY)
+        wait_until(lambda: jobs.job("2.25.1").state is State.REPORTED, "it is reported")
+    finally:
+        reporter.stop()
+        database.close()
+
+
 def test_a_ledger_that_cannot_be_written_is_a_resource_limitation(tmp_path: Path) -> None:
     jobs = JobLedger(Database(tmp_path / "missing" / "x"), Bounds(), Retry())
     routes = Routes([Route(PEERS[0])])

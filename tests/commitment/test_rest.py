@@ -94,11 +94,13 @@ peers:
 
 
 @contextmanager
-def node_in(folder: Path, *, port: int = 0, orthanc_port: int = 104) -> Iterator[Node]:
+def node_in(
+    folder: Path, *, port: int = 0, orthanc_port: int = 104, configuration: str = CONFIGURATION
+) -> Iterator[Node]:
     with peer_node(aet="VNA") as vna:
         file = folder / "gateway.yaml"
         ports = {"port": port, "vna": vna.peer.port, "down": closed_port(), "orthanc": orthanc_port}
-        file.write_text(CONFIGURATION.format(**ports))
+        file.write_text(configuration.format(**ports))
         with (
             alone(load(file, {})) as gateway,
             httpx.Client(base_url=f"http://127.0.0.1:{gateway.http_port}", trust_env=False, timeout=20) as client,
@@ -228,6 +230,19 @@ def test_inquiries_are_listed(node: Node) -> None:
     uid = node.post("/modalities/VNA/storage-commitment", {"Resources": "P1"})["ID"]
     assert [(one["transaction_uid"], one["instances"]) for one in node.get("/api/commitment/inquiries")] == [(uid, 3)]
     assert node.get("/modalities") == ["DOWN", "MUTE", "ORTHANC", "VNA"]
+
+
+def test_orthancs_routes_need_the_token_like_all_others(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("0123456789abcdef")
+    (tmp_path / "reader").write_text("fedcba9876543210")
+    http = "http: {{port: 0, token_file: token, read_only_token_file: reader}}"
+    with node_in(tmp_path, configuration=CONFIGURATION.replace("http: {{port: 0}}", http)) as node:
+        reader = {"Authorization": "Bearer fedcba9876543210"}
+        for path in ("/modalities", "/storage-commitment/1.2", "/api/commitment/jobs", "/openapi.json"):
+            assert node.client.get(path).status_code == 401
+            assert node.client.get(path, headers=reader).status_code in {200, 404}
+        for path in ("/modalities/VNA/store", "/storage-commitment/1.2/remove", "/api/commitment/jobs/1.2/cancel"):
+            assert node.client.post(path, headers=reader, json={}).status_code == 403
 
 
 def test_every_route_is_described_and_the_description_is_served(untouched: Node) -> None:
