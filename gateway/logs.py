@@ -19,13 +19,15 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
+from contextvars import copy_context
 from datetime import timedelta
 from enum import Enum
+from functools import partial
 from pathlib import PurePath
 from types import TracebackType
-from typing import Any, TextIO, cast
+from typing import Any, ParamSpec, TextIO, cast
 
 import structlog
 
@@ -43,11 +45,11 @@ SAFE_KEYS = _words(
     association message_id peer aet calling called address host port role service operation sop_class
     transfer_syntax model status kind reason action rule source destination state phase worker signal
     file path dicomdir folder url method route http_status version tags keyword offending errno
-    cache result check scope archive outcome decision damage news reject why problems warnings"""
+    cache result check scope archive outcome decision damage news reject why problems warnings then title"""
 )
 """Keys whose text is the gateway's or an admin's own."""
 
-UID_KEYS = _words("study series instance sop_instance_uid transaction sop_class_uid transfer_syntax_uid uid")
+UID_KEYS = _words("study series instance sop_instance_uid note transaction sop_class_uid transfer_syntax_uid uid")
 """Keys that show a UID, and nothing but a UID: without them no line could be matched to what happened."""
 
 TRUSTED_LIBRARIES = ("uvicorn.error", "asyncio", "watchfiles")
@@ -60,6 +62,7 @@ _PERSONAL = re.compile(r"[A-Z]|patient|accession|birth|name|identifier|attribute
 _PLAIN = (int, float, bool, timedelta, type(None))
 
 Event = MutableMapping[str, Any]
+P = ParamSpec("P")
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
@@ -80,6 +83,11 @@ def bound(**values: object) -> Iterator[None]:
     """Put key-value pairs on every line logged inside the block by this thread."""
     with structlog.contextvars.bound_contextvars(**values):
         yield
+
+
+def carried(function: Callable[P, None]) -> Callable[P, None]:
+    """A function for one new thread that logs with what stands on this thread's lines now."""
+    return partial(copy_context().run, function)
 
 
 def configure(level: str = "info", *, as_json: bool = False, stream: TextIO | None = None) -> None:

@@ -7,6 +7,8 @@ until release, abort, silence or the server's wish to stop.
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -37,6 +39,8 @@ from gateway.errors import UpstreamKind
 from gateway.logs import bound, get_logger
 
 _log = get_logger("dimse")
+_numbers = itertools.count(1)
+"""Numbers the associations of a process on its log lines."""
 _REASONS = {CALLING_AE_NOT_RECOGNISED: "calling_aet", CALLED_AE_NOT_RECOGNISED: "called_aet"}
 
 
@@ -85,17 +89,21 @@ class AcceptedAssociation:
 
     def run(self) -> None:
         """Serve the association to its end; raises nothing."""
+        with bound(association=f"{os.getpid()}-{next(_numbers)}", address=self._address):
+            self._run_guarded()
+
+    def _run_guarded(self) -> None:
         try:
             self._run()
         except Lost as error:
             self._ended(error)
         except ProtocolError as error:
-            _log.warning("association aborted", reason=error.message, address=self._address)
+            _log.warning("association aborted", reason=error.message)
             self._abort(error.reason)
         except OSError as error:  # the TLS handshake, or a socket that died before it was set up
-            _log.info("connection failed", error=type(error).__name__, address=self._address)
+            _log.info("connection failed", error=error)
         except Exception:  # noqa: BLE001 - the root of the thread
-            _log.exception("association failed", address=self._address)
+            _log.exception("association failed")
             self._abort(pdu.AbortReason.NOT_SPECIFIED)
         finally:
             self._sock.close()
@@ -113,7 +121,7 @@ class AcceptedAssociation:
         if self._stopping() or error.kind is UpstreamKind.TIMEOUT:
             self._abort(pdu.AbortReason.NOT_SPECIFIED)
         if not self._stopping():
-            _log.info("association ended", reason=error.message, address=self._address)
+            _log.info("association ended", reason=error.message)
 
     def _run(self) -> None:
         deadlines = self._acceptor.deadlines
@@ -145,7 +153,7 @@ class AcceptedAssociation:
             _settled(settled.accept),
             deadlines.dimse,
         )
-        with bound(peer=answer.peer or "unknown", address=self._address):
+        with bound(peer=answer.peer or "unknown", calling=request.calling):
             metrics.ASSOCIATIONS_ACCEPTED.labels(answer.peer or "unknown").inc()
             self._serve(session)
 
@@ -154,7 +162,7 @@ class AcceptedAssociation:
         _log.warning(
             "association rejected",
             calling=request.calling,
-            address=self._address,
+            called=request.called,
             reject=f"{reject.result}/{reject.source}/{reject.reason}",
         )
         channel.send(acse.encode_reject(reject))

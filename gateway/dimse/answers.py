@@ -34,9 +34,11 @@ class Answers:
         self._since = monotonic()
         self._prefix = b""
         self.pending = Status.PENDING
+        self.count = 0
 
     def add(self, answer: Attributes) -> bool:
         """Add an answer; true when the gathered ones were sent, a good moment to look for C-CANCEL."""
+        self.count += 1
         if not self._prefix:
             command = plain_response(self._message.command, self.pending, has_dataset=True)
             self._prefix = pdu.message(self._context_id, command, None, self._exchange.max_length)

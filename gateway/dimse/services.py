@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
+from logging import DEBUG
 from time import monotonic
 
 from prometheus_client import Counter, Histogram
@@ -56,6 +57,8 @@ _FLUSH_SECONDS = 0.05
 _PENDING_SECONDS = 1.0
 _REMEMBERED = 2048  # bytes of an identifier worth remembering
 _log = get_logger("dimse")
+_FREQUENT = frozenset({"echo", "store"})
+"""Services that come by the thousand: their requests have a line each only at the level of debugging."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ class Session:
     dimse: float
     left_to_do: list[AfterAction] = field(default_factory=list)
     is_reporting: bool = False
+    counts: dict[str, int] = field(default_factory=dict)
+    """What the running request has counted so far, for its log line."""
     _last_id: int = field(default=0)
 
     def next_message_id(self) -> int:
@@ -187,9 +192,13 @@ class Dispatcher:
         else:
             status = service(session, message)
         session.exchange.forget_cancels()
+        took = monotonic() - began
         requests, seconds = _counted(name, kind(status).value)
         requests.inc()
-        seconds.observe(monotonic() - began)
+        seconds.observe(took)
+        if name not in _FREQUENT or _log.isEnabledFor(DEBUG):
+            _log.info("request served", service=name, status=f"{status:04X}H", seconds=round(took, 4), **session.counts)
+        session.counts.clear()
 
     def _refuse(self, session: Session, message: Message, status: int, comment: str | None = None) -> int:
         session.exchange.discard(message)
@@ -225,6 +234,7 @@ class Dispatcher:
 
         outcome = guarded(run, Status.UNABLE_TO_PROCESS)
         answers.finish(outcome)
+        session.counts["answers"] = answers.count
         return outcome.status
 
     def _move(self, session: Session, message: Message) -> int:
@@ -352,6 +362,7 @@ def _retrieve(
 
     outcome = guarded(run, Status.UNABLE_TO_PROCESS)
     _send_counters(session, message, outcome, last)
+    session.counts.update(completed=last.completed, failed=last.failed, warning=last.warning)
     return outcome.status
 
 

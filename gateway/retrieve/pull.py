@@ -17,7 +17,7 @@ from typing import Self
 
 from gateway.dicom.instance import StoredInstance
 from gateway.errors import Cancelled, GatewayError
-from gateway.logs import get_logger
+from gateway.logs import carried, get_logger
 from gateway.metrics import PULLS
 from gateway.retrieve.arrival import Keeper, PullReceiver
 from gateway.retrieve.missing import Missing
@@ -140,7 +140,8 @@ class Inflow:
             return True
         whole = frozenset(self._missing.whole_series) if len(left) == len(self._missing.instances) else frozenset()
         missing = replace(self._missing, instances=tuple(left), whole_series=whole)
-        threading.Thread(target=self._run, args=(lead, self._entry.folder, missing), name="pull", daemon=True).start()
+        run = carried(self._run)
+        threading.Thread(target=run, args=(lead, self._entry.folder, missing), name="pull", daemon=True).start()
         return True
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from gateway.dicom.counter import SubOperations
 from gateway.dicom.status import Status
 from gateway.errors import Cancelled, UpstreamError
-from gateway.logs import get_logger
+from gateway.logs import carried, get_logger
 from gateway.retrieve.backlog import Backlog
 from gateway.retrieve.courier import Courier
 from gateway.retrieve.gate import Gate
@@ -60,11 +60,11 @@ class Shipment:
         Raises:
             Cancelled: after the final counters, when the requestor cancelled before everything was sent.
         """
-        threads = [threading.Thread(target=self._carry, args=(one,), name="courier") for one in self._couriers]
+        threads = [threading.Thread(target=carried(self._carry), args=(one,), name="courier") for one in self._couriers]
         if self._supply.is_local:
             self._backlog.close()
         else:
-            threads.append(threading.Thread(target=self._feed, name="feeder"))
+            threads.append(threading.Thread(target=carried(self._feed), name="feeder"))
         for thread in threads:
             thread.daemon = True
             thread.start()
