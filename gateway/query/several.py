@@ -17,7 +17,7 @@ from gateway.dicom.identifier import Query
 from gateway.dicom.models import Level
 from gateway.dicom.tags import tag_of
 from gateway.errors import UpstreamError
-from gateway.query.ports import Evidence, Leading, Request
+from gateway.query.ports import Evidence, Leading, Nothing, Request
 
 _ISSUER = tag_of("IssuerOfPatientID")
 
@@ -111,7 +111,12 @@ class FirstKnown:
         left = [one.text(tags.StudyInstanceUID) for one in answers]
         known: set[str] = set()
         for member in earlier:
-            known.update(member.studies([uid for uid in left if uid not in known], request.caller, request.evidence))
+            unknown = [uid for uid in left if uid not in known]
+            try:
+                known.update(member.studies(unknown, request.caller, request.evidence))
+            except UpstreamError:  # raised already, or about to be, by the query to that archive
+                known.update(member.archive.remembered(unknown))
+                request.evidence.append(Nothing())
         return known
 
 
