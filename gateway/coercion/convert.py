@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from struct import error as struct_error
 from typing import NamedTuple
 
-from gateway.coercion.heads import Short, Syntax, Window, after_item, after_sequence, outline
+from gateway.coercion.heads import Outline, Short, Syntax, Window, after_item, after_sequence, outline
 from gateway.dicom import charset, tags
 from gateway.dicom.attributes import TEXT_VRS, Attributes, pad
 from gateway.dicom.encoding import (
@@ -145,8 +145,7 @@ def converted_head(
     cut = outline(window, PIXELS - 1, syntax).end
     if cut > len(window.data):
         raise Short
-    declared = encoded(tags.SpecificCharacterSet, _declaration(target), syntax)
-    parts = new | {tags.SpecificCharacterSet: declared}
+    parts = new | {tags.SpecificCharacterSet: declared(target, syntax)}
     for span in spans(window.data, 0, cut, syntax):
         if span.tag not in parts and span.tag & 0xFFFF:
             parts[span.tag] = _converted(window.data, span, (terms, target), syntax)
@@ -157,20 +156,51 @@ def _converted(data: bytes, span: Span, terms: tuple[charset.Terms, charset.Term
     raw = data[span.start : span.end]
     if span.vr in TEXT_VRS:
         value = data[span.body : span.end]
-        if _plain(value):
+        if plain(value):
             return raw
         value = pad(span.vr, charset.encode(charset.decode(value, terms[0]).rstrip(" \0"), terms[1]))
         return header(span.tag, span.vr, len(value), syntax) + value
-    if span.vr != "SQ" or _plain(_FRAMES.sub(b"", raw)):
+    if span.vr != "SQ" or plain(_FRAMES.sub(b"", raw)):
         return raw
     old = Attributes([(tags.SpecificCharacterSet, _declaration(terms[0])), *decoded(raw, syntax)])
     new = old.in_charset(terms[1])
     return raw if new[span.tag] == old[span.tag] else encoded(span.tag, new[span.tag], syntax)
 
 
-def _plain(value: bytes) -> bool:
+def plain_text(
+    window: Window, found: Outline, terms: tuple[charset.Terms, charset.Terms], taken: Collection[int], syntax: Syntax
+) -> tuple[list[slice], list[int]] | None:
+    """Where text stands in a head that needs no conversion between two character sets; None where some does.
+
+    Args:
+        found: of everything before pixel data.
+        taken: tags that do not matter, since they are replaced.
+
+    Returns:
+        The places of texts, all ASCII now, and the tags of sequences, which would have to be looked at anew.
+    """
+    texts: list[slice] = []
+    sequences: list[int] = []
+    for span in spans(window.data, 0, found.end, syntax):
+        if span.tag in taken or span.vr not in TEXT_VRS | {"SQ"}:
+            continue
+        if _converted(window.data, span, terms, syntax) != window.data[span.start : span.end]:
+            return None
+        if span.vr == "SQ":
+            sequences.append(span.tag)
+        else:
+            texts.append(slice(span.body, span.end))
+    return texts, sequences
+
+
+def plain(value: bytes) -> bool:
     """Whether a text reads the same in every character set."""
     return value.isascii() and b"\x1b" not in value
+
+
+def declared(terms: charset.Terms, syntax: Syntax) -> bytes:
+    """Specific Character Set as an element."""
+    return encoded(tags.SpecificCharacterSet, _declaration(terms), syntax)
 
 
 def _declaration(terms: charset.Terms) -> Element:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from operator import itemgetter
 
+from gateway.coercion.convert import plain
 from gateway.coercion.heads import Outline, Short, Window
 
 Getter = Callable[[bytes], tuple[bytes, ...]]
@@ -74,14 +75,23 @@ class Cuts:
     Attributes:
         pieces: slices of the old bytes, each with the new bytes that follow it.
         kept: the offset from which the old bytes go on as they are.
+        texts: fetches the values that must be ASCII, where the character set changes under them.
     """
 
     marks: Marks
     pieces: tuple[tuple[slice, bytes], ...]
     kept: int
+    texts: Getter | None = None
 
     @classmethod
-    def of(cls, data: bytes, found: Outline, values: dict[int, bytes], whole: Collection[int]) -> Cuts:
+    def of(
+        cls,
+        data: bytes,
+        found: Outline,
+        values: dict[int, bytes],
+        whole: Collection[int],
+        texts: list[slice] | None = None,
+    ) -> Cuts:
         """For new elements by tag, ascending; empty bytes remove."""
         pieces: list[tuple[slice, bytes]] = []
         kept = 0
@@ -92,7 +102,11 @@ class Cuts:
             else:
                 pieces.append((slice(kept, start), value))
             kept = end
-        return cls(Marks.of(data, found, whole), tuple(pieces), kept)
+        return cls(Marks.of(data, found, whole), tuple(pieces), kept, _getter(texts) if texts else None)
+
+    def fit(self, window: Window) -> bool:
+        """Whether a head can be rebuilt by these cuts."""
+        return self.marks.fit(window) and (self.texts is None or plain(b"".join(self.texts(window.data))))
 
     def rebuilt(self, data: bytes) -> bytes:
         """The new head."""

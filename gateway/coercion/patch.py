@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gateway.coercion.changes import UTF8, Changes
-from gateway.coercion.convert import PIXELS, converted_head, encoded
+from gateway.coercion.convert import PIXELS, converted_head, declared, encoded, plain_text
 from gateway.coercion.heads import Outline, Short, Syntax, Window, outline
 from gateway.coercion.layouts import Cuts
 from gateway.dicom import charset, tags
@@ -13,6 +13,7 @@ from gateway.dicom.attributes import Attributes
 
 _MOST_LAYOUTS = 8
 _CHARSET = (tags.SpecificCharacterSet,)
+_CHARSET_GROUP = (0x00080000, 0x00080001)
 _LENGTH_TO_END = 0x00080001
 _EXPECTED = frozenset(
     {
@@ -54,7 +55,7 @@ class Patch:
         if not self.changes:
             return b"", 0
         for layout in self._layouts.get(syntax, ()):
-            if layout.marks.fit(window):
+            if layout.fit(window):
                 return layout.rebuilt(window.data), layout.kept
         found = outline(window, max(self.changes.last, tags.SpecificCharacterSet), syntax)
         terms = _terms(window, found)
@@ -64,15 +65,27 @@ class Patch:
             return self._converted(window, terms, UTF8 if values is None else target, syntax)
         if any(tag in _EXPECTED and found.place(tag)[0] == found.place(tag)[1] for tag in values):
             outline(window, PIXELS, syntax)  # out of order it may stand further down: look, or there would be two
-        layout = Cuts.of(window.data, found, values, _CHARSET)
+        return self._cut(window, Cuts.of(window.data, found, values, _CHARSET), syntax)
+
+    def _cut(self, window: Window, layout: Cuts, syntax: Syntax) -> tuple[bytes, int]:
         self._layouts[syntax] = (layout, *self._layouts.get(syntax, ()))[:_MOST_LAYOUTS]
         return layout.rebuilt(window.data), layout.kept
 
     def _converted(
         self, window: Window, terms: charset.Terms, target: charset.Terms, syntax: Syntax
     ) -> tuple[bytes, int]:
+        """Another character set: nothing but its name changes where all text is ASCII, as it is in most heads."""
+        found = outline(window, PIXELS - 1, syntax)
+        if found.end > len(window.data):
+            raise Short
+        values = self._ready(target, syntax) or {}
+        named = values | dict.fromkeys(_CHARSET_GROUP, b"") | {tags.SpecificCharacterSet: declared(target, syntax)}
         try:
-            return converted_head(window, terms, target, self._ready(target, syntax) or {}, syntax)
+            if (found_plain := plain_text(window, found, (terms, target), named, syntax)) is not None:
+                texts, sequences = found_plain
+                whole = (tags.SpecificCharacterSet, *sequences)
+                return self._cut(window, Cuts.of(window.data, found, dict(sorted(named.items())), whole, texts), syntax)
+            return converted_head(window, terms, target, values, syntax)
         except charset.Unrepresentable:
             return converted_head(window, terms, UTF8, self._ready(UTF8, syntax) or {}, syntax)
 

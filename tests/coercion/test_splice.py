@@ -189,3 +189,24 @@ def test_reads_the_head_of_real_files_as_pydicom_does(name: str) -> None:
         if element.VR in {"US", "UL", "FD"} and element.tag in head and element.value is not None:
             expected = element.value if element.VM > 1 else [element.value]
             assert list(head.numbers(element.tag)) == list(expected)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES[:2])
+def test_heads_of_one_layout_are_converted_each_by_its_own_text(syntax: str, tmp_path: Path) -> None:
+    greek = patch(Attributes.of({"PatientName": "Αλέξης"}))
+    for number, (comment, meaning) in enumerate([("abcdef", "spine"), ("größer", "spine"), ("abcdef", "Rücke")]):
+        code = Dataset()
+        code.CodeValue, code.CodeMeaning = "T1", meaning
+        dataset = small(SpecificCharacterSet="ISO_IR 100", PatientComments=comment, ProcedureCodeSequence=[code])
+        outgoing = splice(written(dataset, tmp_path / f"{number}.dcm", syntax), greek)
+        after = reread(outgoing, tmp_path / "out.dcm")
+        assert (after.SpecificCharacterSet, after.PatientName) == ("ISO_IR 192", "Αλέξης")
+        assert (after.PatientComments, after.ProcedureCodeSequence[0].CodeMeaning) == (comment, meaning)
+        assert after.PixelData == bytes(range(32))
+
+
+def test_a_character_set_that_cannot_say_it_becomes_unicode(tmp_path: Path) -> None:
+    dataset = small(SpecificCharacterSet="ISO_IR 126", PatientComments="Ωμέγα")
+    latin = Patch(Changes(Attributes(), charset=("ISO_IR 100",)))
+    after = reread(splice(written(dataset, tmp_path / "in.dcm"), latin), tmp_path / "out.dcm")
+    assert (after.SpecificCharacterSet, after.PatientComments) == ("ISO_IR 192", "Ωμέγα")
