@@ -100,10 +100,13 @@ class JobLedger:
             _hold(connection, row[0], owner, now)
             return _fetch(connection, row[0])
 
-    def renew(self, owner: str, now: float) -> None:
-        """Renew the leases of a worker."""
+    def renew(self, owner: str, uids: Sequence[str], now: float) -> None:
+        """Renew the leases of the jobs a worker is working on."""
         with self._database.writing() as connection:
-            connection.execute("UPDATE commitment SET leased = ? WHERE role = 'scp' AND owner = ?", (now, owner))
+            connection.executemany(
+                "UPDATE commitment SET leased = ? WHERE role = 'scp' AND transaction_uid = ? AND owner = ?",
+                [(now, uid, owner) for uid in uids],
+            )
 
     def release(self, uid: str, owner: str) -> None:
         """Give up the hold on a job without anything having happened to it."""

@@ -65,6 +65,7 @@ class Reporter:
         self._wake = threading.Event()
         self._stopped = threading.Event()
         self._slots = threading.Semaphore(workers)
+        self._held: set[str] = set()
         self._thread: threading.Thread | None = None
 
     @property
@@ -120,11 +121,13 @@ class Reporter:
             try:
                 if abs(self._clock() - renewed) > LEASE / 4:
                     renewed = self._clock()
-                    self._jobs.renew(self._owner, renewed)
+                    self._jobs.renew(self._owner, sorted(self._held), renewed)
                 self._hand_out()
                 self._tick()
             except GatewayError as error:  # the disk; it may come back
                 _log.error("the commitment ledger cannot be used", error=error)
+            except Exception:  # noqa: BLE001 - the root of this thread, which must not end
+                _log.exception("looking for commitment jobs failed")
             self._wake.wait(self._poll)
 
     def _hand_out(self) -> None:
@@ -138,12 +141,14 @@ class Reporter:
                     self._slots.release()
             if job is None:
                 return
+            self._held.add(job.transaction_uid)
             threading.Thread(target=self._finish, args=(job,), name="commitment-report", daemon=True).start()
 
     def _finish(self, job: Job) -> None:
         try:
             self._work(job, self._on_new_association(job), self._owner)
         finally:
+            self._held.discard(job.transaction_uid)
             self._slots.release()
             self._wake.set()
 
@@ -157,7 +162,16 @@ class Reporter:
         return send
 
     def _work(self, job: Job, send: Send, owner: str) -> None:
-        """Bring one held job as far as it goes now."""
+        """Bring one held job as far as it goes now; where even that cannot be written down, its lease runs out."""
+        uid = job.transaction_uid
+        try:
+            self._advance(job, send, owner)
+        except (NotPossible, UnknownTransaction) as error:
+            _log.info("commitment job was taken away", transaction=uid, why=str(error))
+        except GatewayError as error:
+            _log.error("commitment job is left to its lease", transaction=uid, error=error)
+
+    def _advance(self, job: Job, send: Send, owner: str) -> None:
         uid = job.transaction_uid
         try:
             if job.state is State.ACCEPTED:
@@ -166,12 +180,12 @@ class Reporter:
                 self._report(job, send)
             else:
                 self._jobs.release(uid, owner)
-        except (NotPossible, UnknownTransaction) as error:  # ended or forgotten by somebody else meanwhile
-            _log.info("commitment job was taken away", transaction=uid, why=str(error))
+        except (NotPossible, UnknownTransaction):  # ended or forgotten by somebody else meanwhile
             self._jobs.release(uid, owner)
+            raise
         except GatewayError as error:
             self._failed(uid, error.message)
-        except Exception:  # noqa: BLE001 - the root of this thread's work, and the decider may be anybody's
+        except Exception:  # noqa: BLE001 - the root of this work, and the decider may be anybody's
             _log.exception("commitment job failed", transaction=uid)
             self._failed(uid, "internal error")
 
@@ -223,11 +237,7 @@ class Reporter:
 
     def _failed(self, uid: str, why: str) -> None:
         metrics.COMMITMENT_REPORTS.labels("unanswered").inc()
-        try:
-            job = self._jobs.apply(uid, Event.FAILED, self._clock(), note=why)
-        except (NotPossible, UnknownTransaction) as error:
-            _log.info("commitment job was taken away", transaction=uid, why=str(error))
-            return
+        job = self._jobs.apply(uid, Event.FAILED, self._clock(), note=why)
         given_up = job.state is State.ABANDONED
         (_log.error if given_up else _log.warning)(
             "commitment report given up" if given_up else "commitment report to be repeated",

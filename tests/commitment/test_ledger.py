@@ -89,7 +89,8 @@ def test_one_worker_only_holds_a_job_until_it_is_released(jobs: JobLedger) -> No
 def test_the_lease_of_a_dead_worker_runs_out(jobs: JobLedger) -> None:
     jobs.accept(asked("2.25.1"), ASKER, 10.0)
     jobs.claim("dead", 10.0)
-    jobs.renew("dead", 50.0)
+    jobs.renew("dead", ["2.25.1"], 50.0)
+    jobs.renew("other", ["2.25.1"], 70.0)  # not its to renew
     assert jobs.claim("two", 50.0 + LEASE) is None
     assert jobs.claim("two", 51.0 + LEASE) is not None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -193,6 +194,28 @@ def test_a_decider_that_fails_is_asked_again(node: Build) -> None:
     here.ask()
     here.reaches(State.REPORTED)
     assert len(calls) == 3
+
+
+def test_what_cannot_be_written_down_is_left_to_the_lease(node: Build, tmp_path: Path) -> None:
+    here = node()
+    path = tmp_path / "commitment.sqlite"
+    damaged = threading.Event()
+
+    def damage(peer: Peer) -> None:  # noqa: ARG001
+        with sqlite3.connect(path) as other:
+            other.execute("ALTER TABLE commitment RENAME TO away")
+        damaged.set()
+
+    here.wire.before = damage
+    here.ask()
+    assert damaged.wait(30)
+    wait_until(lambda: not here.reporter._held, "the work on it ends")
+    with sqlite3.connect(path) as other:
+        other.execute("ALTER TABLE away RENAME TO commitment")
+    here.wire.before = lambda peer: None  # noqa: ARG005
+    assert here.jobs.job("2.25.1").state is State.REPORTING
+    here.jobs.recover()  # as the next start does, or the end of the lease
+    here.reaches(State.REPORTED)
 
 
 def test_what_was_accepted_before_a_crash_is_reported_after_the_restart(tmp_path: Path, node: Build) -> None:
