@@ -34,6 +34,7 @@ import structlog
 from gateway.errors import GatewayError
 
 MASK = "***"
+LEVELS = ("debug", "info", "warning", "error")
 
 
 def _words(text: str) -> frozenset[str]:
@@ -122,6 +123,11 @@ def configure(level: str = "info", *, as_json: bool = False, stream: TextIO | No
 def set_level(level: str) -> None:
     """Change the least severe level that is written, at run time."""
     logging.getLogger("gateway").setLevel(level.upper())
+
+
+def level() -> str:
+    """The least severe level that is written."""
+    return logging.getLevelName(logging.getLogger("gateway").getEffectiveLevel()).lower()
 
 
 def mask(_logger: object, _method: str, event: Event) -> Event:

@@ -40,6 +40,7 @@ from gateway.query.desk import CacheDesk, joined
 from gateway.web.access import Tokens
 from gateway.web.app import create_app
 from gateway.web.cache import cache_routes
+from gateway.web.logging import logging_routes
 from gateway.web.server import WebServer
 from gateway.workers.control import ControlServer, ask_all
 from gateway.workers.totals import total
@@ -165,6 +166,7 @@ class Process:
             routes=[
                 *commitment_web(self._config, commitment, archive, rules),
                 *_cache_routes(leading.desk, self._share.control),
+                *logging_routes(logs.level, _log_level(self._share.control)),
             ],
         )
 
@@ -173,6 +175,7 @@ def control_verbs(rules: Reloader, leading: LeadingArchives) -> Mapping[str, Cal
     """What the other processes may ask of one."""
     return {
         "metrics": lambda _: generate_latest(metrics.REGISTRY).decode(),
+        "log.level": logs.set_level,
         "reload": lambda _: rules.reload().version,
         "leading": lambda _: leading.up(),
         "cache.show": leading.desk.show,
@@ -185,6 +188,17 @@ def _totals(own: Callable[[], str], name: str, control: Path | None) -> Callable
     if control is None:
         return own
     return lambda: total([own(), *(text for other, text in ask_all(control, "metrics").items() if other != name)])
+
+
+def _log_level(control: Path | None) -> Callable[[str], None]:
+    """Changes the level of the log in all processes."""
+    if control is None:
+        return logs.set_level
+
+    def everywhere(level: str) -> None:
+        ask_all(control, "log.level", level)
+
+    return everywhere
 
 
 def _up(leading: LeadingArchives, control: Path | None) -> Callable[[], Mapping[str, bool]]:

@@ -58,7 +58,7 @@ class ControlServer:
                 try:
                     self._answer(sock)
                 except (OSError, ValueError) as error:
-                    _log.warning("control request failed", error=type(error).__name__)
+                    _log.warning("control request failed", error=error)
 
     def _answer(self, sock: socket.socket) -> None:
         sock.settimeout(_SECONDS)
