@@ -158,7 +158,7 @@ def test_one_miss_then_hits(here: Hospital) -> None:
 
     misses, hits = looked_up()
     for _ in range(3):
-        assert len(here.find({**QUESTION, "StudyDescription": ""}).answers) == 1
+        assert len(here.find({**QUESTION, "PatientComments": ""}).answers) == 1
     assert looked_up() == (misses + 1, hits + 2)
 
 
