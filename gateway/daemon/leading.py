@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from gateway.config import Config
 from gateway.config.models import Leading as LeadingSection
@@ -15,6 +16,7 @@ from gateway.query.cache import CachedLeading, Settings
 from gateway.query.desk import CacheDesk
 from gateway.query.ports import Leading
 from gateway.query.several import FirstKnown, Member
+from gateway.query.shelf import SharedShelf
 from gateway.query.ttl import Lifetimes, Limits
 
 
@@ -47,14 +49,23 @@ class LeadingArchives:
             archive.close()
 
 
-def build_leading(config: Config) -> LeadingArchives:
-    """The leading archives of a configuration; nothing is connected yet."""
+def build_leading(config: Config, shared: Path | None = None) -> LeadingArchives:
+    """The leading archives of a configuration; nothing is connected yet.
+
+    Args:
+        shared: folder of what the gateway's processes share; None when there is one only.
+    """
     known = peers.callable_peers(config)
     archives = tuple(
         LeadingArchive(one.peer, connector(known[one.peer], config.ae.title), _options(one)) for one in config.leading
     )
     caches = tuple(
-        CachedLeading(archive.name, archive, _settings(section.query_cache))
+        CachedLeading(
+            archive.name,
+            archive,
+            _settings(section.query_cache),
+            shelf=SharedShelf(shared, archive.name, section.query_cache.max_bytes) if shared else None,
+        )
         for archive, section in zip(archives, config.leading, strict=True)
     )
     members = [

@@ -110,7 +110,7 @@ class Process:
             archive = build_archive(self._config)
             stack.callback(archive.close)
             archive.open()
-            leading = build_leading(self._config)
+            leading = build_leading(self._config, self._share.control)
             stack.callback(leading.close)
             archive.on_deleted(lambda studies: _forget(leading, studies))
             archive.start()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from threading import Lock
+from typing import Self
 
 from gateway import metrics
 from gateway.dicom.attributes import Attributes
@@ -12,6 +14,7 @@ from gateway.errors import UpstreamError
 from gateway.logs import get_logger
 from gateway.query.flight import Flight, again, size_of
 from gateway.query.ports import Nothing, QuerySource, Request
+from gateway.query.shelf import NoShelf, Shelf, Shelved
 from gateway.query.ttl import Entry, Lifetimes, Limits, TTLStore
 
 _log = get_logger("query")
@@ -37,11 +40,57 @@ class _Kept:
         self.cache.used(self.key, self.entry)
 
 
+class _Asking:
+    """One process asking what others may have asked: a turn, what is on the shelf, and what goes there.
+
+    Attributes:
+        since: when an answer that was on the shelf came from the archive.
+    """
+
+    def __init__(self, shelf: Shelf, key: bytes, after: float) -> None:
+        self._shelf = shelf
+        self._key = b"Q" + key
+        self._after = after
+        self._turn = ExitStack()
+        self._begun = 0
+        self._told = False
+        self.since: float | None = None
+
+    def begin(self, cancelled: Callable[[], bool]) -> Shelved | None:
+        """Wait for the turn; what is on the shelf then."""
+        self._turn.enter_context(self._shelf.asking(self._key, cancelled))
+        try:
+            shelved = self._shelf.get([self._key], after=self._after).get(self._key)
+        except UpstreamError:
+            self._told = True
+            raise
+        self._begun = self._shelf.begin()
+        self.since = shelved.stored_at if shelved else None
+        return shelved
+
+    def brought(self, answers: _Answers, life: Callable[[_Answers], float | None]) -> None:
+        """Put the archive's answers on the shelf, unless they came from there."""
+        if self.since is None:
+            self._shelf.put({self._key: answers}, life, self._begun)
+
+    def failed(self, error: UpstreamError, life: float) -> None:
+        """Tell the others of a failure, unless it was they who told us."""
+        if not self._told:
+            self._shelf.fail(self._key, error, life)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._turn.close()
+
+
 class QueryCache:
     """Answers of one archive to whole queries, by model, level and canonical identifier.
 
     Args:
         kept: is told the answers of a query when they are complete.
+        shelf: what other processes have asked is looked up there first.
     """
 
     def __init__(
@@ -52,10 +101,12 @@ class QueryCache:
         lifetimes: Lifetimes,
         clock: Callable[[], float],
         kept: Callable[[_Answers], None] = lambda _: None,
+        shelf: Shelf | None = None,
     ) -> None:
         labels = (archive, "queries")
         self._source = source
         self._kept = kept
+        self._shelf = shelf or NoShelf()
         self._lifetimes = lifetimes
         self._clock = clock
         self._limits = limits
@@ -113,57 +164,72 @@ class QueryCache:
 
     def _asked(self, key: bytes, request: Request) -> Iterator[Sequence[Attributes]]:
         """Ask the archive, or listen to who is already asking."""
-        outcome, answers = self._join(key, request)
-        self._count[outcome].inc()
-        yield from answers
+        yield from self._join(key, request)
         with self._lock:
             entry = self._store.get(key)
         request.evidence.append(_Kept(self, key, entry) if entry else Nothing())
 
-    def _join(self, key: bytes, request: Request) -> tuple[str, Iterator[Sequence[Attributes]]]:
+    def _join(self, key: bytes, request: Request) -> Iterator[Sequence[Attributes]]:
         """The flight to read, or what one has brought between the first look and this one."""
         with self._lock:
             entry = self._store.get(key)
             if entry is not None and self._clock() < entry.fresh_until:
-                return "coalesced", iter([entry.value])
+                self._count["coalesced"].inc()
+                return iter([entry.value])
             if (failure := self._failures.get(key)) is not None:
                 raise again(failure.value)
             flight = self._flights.get(key)
             if flight is not None and (answers := flight.join(request.cancelled)) is not None:
-                return "coalesced", answers
+                self._count["coalesced"].inc()
+                return answers
             # None is on its way, or it is too late to join it.
             flight = self._flights[key] = self._flight(key, request)
             mine = flight.join(request.cancelled)
             assert mine is not None
             flight.launch()
-            return "miss", mine
+            return mine
 
-    def _flight(self, key: bytes, request: Request, *, refresh: bool = False) -> Flight:
+    def _flight(self, key: bytes, request: Request, *, known: Entry[_Answers] | None = None) -> Flight:
+        """A question on its way; a refresh when ``known`` is what is to be replaced."""
         generation = self._generation
+        asking = _Asking(self._shelf, key, known.stored_at if known else -1.0)
         flight: Flight
 
         def start(cancelled: Callable[[], bool]) -> Iterator[Attributes]:
-            yield from self._source.find(Request(request.query, request.caller, cancelled))
+            shelved = asking.begin(cancelled)
+            if not known:
+                self._count[("hit" if shelved.answers else "empty") if shelved else "miss"].inc()
+            if shelved:
+                yield from shelved.answers
+            else:
+                yield from self._source.find(Request(request.query, request.caller, cancelled))
 
         def ended(answers: _Answers | None, error: UpstreamError | None) -> None:
+            with asking:
+                if error is not None:
+                    asking.failed(error, self._lifetimes.failure)
+                elif answers is not None:
+                    asking.brought(answers, self._life)
             with self._lock:
                 if self._flights.get(key) is flight:
                     del self._flights[key]
                 self._refreshing.discard(flight)
                 current = self._generation == generation
                 if current:
-                    self._keep(key, answers, error)
+                    self._keep(key, answers, error, asking.since)
             if current and answers:
                 self._kept(answers)
 
-        wanted = (lambda: not self._closing) if refresh else (lambda: False)
+        wanted = (lambda: not self._closing) if known else (lambda: False)
         flight = Flight(start, ended, self._limits.max_entry_bytes, wanted=wanted)
         return flight
 
-    def _keep(self, key: bytes, answers: _Answers | None, error: UpstreamError | None) -> None:
+    def _life(self, answers: _Answers) -> float | None:
+        return self._lifetimes.success if answers else self._lifetimes.empty
+
+    def _keep(self, key: bytes, answers: _Answers | None, error: UpstreamError | None, since: float | None) -> None:
         if answers is not None:
-            life = self._lifetimes.success if answers else self._lifetimes.empty
-            self._store.put(key, answers, _size(key, answers), life, self._lifetimes)
+            self._store.put(key, answers, _size(key, answers), self._life(answers), self._lifetimes, since)
         elif error is not None:
             self._failures.put(key, error, 500, self._lifetimes.failure, self._brief)
         self._measure()
@@ -178,7 +244,7 @@ class QueryCache:
             busy = len(self._refreshing) >= _REFRESHES or self._closing
             if busy or key in self._flights or self._failures.get(key):
                 return
-            flight = self._flights[key] = self._flight(key, request, refresh=True)
+            flight = self._flights[key] = self._flight(key, request, known=self._store.get(key))
             self._refreshing.add(flight)
         self._count["refresh"].inc()
         flight.launch()

@@ -25,6 +25,7 @@ from gateway.dicom.models import LEADING_ATTRIBUTES
 from gateway.dicom.tags import keyword_of
 from gateway.query.answers import QueryCache
 from gateway.query.ports import Evidence, QuerySource, Request, StudyAttributesSource
+from gateway.query.shelf import NoShelf, Shelf
 from gateway.query.studies import StudyCache
 from gateway.query.ttl import Lifetimes, Limits, check
 
@@ -66,20 +67,29 @@ class Shown:
 class CachedLeading:
     """A leading archive behind its cache: the :class:`~gateway.query.ports.Leading` of the effective view.
 
+    Args:
+        shelf: what other processes of this gateway have asked the archive; closed with the cache.
+
     Raises:
         UnboundedCache: the settings would keep everything for ever.
     """
 
     def __init__(
-        self, name: str, archive: Archive, settings: Settings | None = None, clock: Callable[[], float] = monotonic
+        self,
+        name: str,
+        archive: Archive,
+        settings: Settings | None = None,
+        clock: Callable[[], float] = monotonic,
+        shelf: Shelf | None = None,
     ) -> None:
         settings = settings or Settings()
+        self._shelf = shelf or NoShelf()
         check(settings.lifetimes, settings.queries)
         check(settings.lifetimes, settings.studies)
         self.name = name
         self._clock = clock
-        self._studies = StudyCache(name, archive, settings.studies, settings.lifetimes, clock)
-        self._queries = QueryCache(name, archive, settings.queries, settings.lifetimes, clock, self._saw)
+        self._studies = StudyCache(name, archive, settings.studies, settings.lifetimes, clock, self._shelf)
+        self._queries = QueryCache(name, archive, settings.queries, settings.lifetimes, clock, self._saw, self._shelf)
 
     def find(self, request: Request) -> Iterator[Attributes]:
         """Yield the archive's answers, remembered or as they arrive; see :class:`~gateway.query.ports.QuerySource`."""
@@ -132,6 +142,7 @@ class CachedLeading:
             How many entries were dropped.
         """
         everything = not study and not patient
+        self._shelf.flush()
 
         def touched(one: Attributes) -> bool:
             of_study = bool(study) and one.text(tags.StudyInstanceUID) == study
@@ -147,6 +158,7 @@ class CachedLeading:
     def close(self) -> None:
         """End what goes on in the background."""
         self._queries.close()
+        self._shelf.close()
 
 
 def _describe(key: bytes) -> str:

@@ -14,6 +14,7 @@ from gateway.dicom.caller import Caller
 from gateway.errors import UpstreamError, UpstreamKind
 from gateway.query.flight import again, size_of
 from gateway.query.ports import Evidence, StudyAttributesSource
+from gateway.query.shelf import NoShelf, Shelf, Shelved
 from gateway.query.ttl import Entry, Lifetimes, Limits, TTLStore
 
 MAX_WAIT = 60.0
@@ -21,6 +22,7 @@ MAX_WAIT = 60.0
 
 _OUTCOMES = ("hit", "empty", "miss", "stale", "failed", "coalesced")
 _FAILURES = Limits(max_entries=10_000)
+_SHELF = b"S"
 _Found = Attributes | None
 """None: the archive does not know the study."""
 
@@ -59,7 +61,9 @@ class StudyCache:
         limits: Limits,
         lifetimes: Lifetimes,
         clock: Callable[[], float],
+        shelf: Shelf | None = None,
     ) -> None:
+        self._shelf = shelf or NoShelf()
         labels = (archive, "studies")
         self._source = source
         self._lifetimes = replace(lifetimes, refresh_ahead=1.0)
@@ -137,7 +141,6 @@ class StudyCache:
                     plan.mine[uid] = self._flights[uid] = Future()
         self.used(plan.kept)
         self._count["coalesced"].inc(len(plan.awaited))
-        self._count["miss"].inc(len(plan.mine))
         return plan
 
     def _ask(self, plan: _Plan, caller: Caller) -> None:
@@ -145,15 +148,43 @@ class StudyCache:
         generation = self._generation
         failure = UpstreamError("the look-up broke off", UpstreamKind.PROTOCOL)
         found: dict[str, Attributes] | None = None
+        shelved: dict[str, Shelved] = {}
         try:
-            found = self._source.studies(list(plan.mine), caller)
+            shelved = self._shelved(list(plan.mine))
+            found = self._fetched([uid for uid in plan.mine if uid not in shelved], caller)
+            found.update({uid: one.answers[0] for uid, one in shelved.items() if one.answers})
         except UpstreamError as error:
             failure = plan.failed = error
         finally:
-            self._settle(plan, found, failure, generation)
+            self._settle(plan, found, failure, generation, {uid: one.stored_at for uid, one in shelved.items()})
+
+    def _shelved(self, uids: list[str]) -> dict[str, Shelved]:
+        """What other processes have looked up."""
+        keys = {_SHELF + uid.encode(): uid for uid in uids}
+        shelved = {keys[key]: one for key, one in self._shelf.get(list(keys)).items()}
+        known = sum(bool(one.answers) for one in shelved.values())
+        self._count["hit"].inc(known)
+        self._count["empty"].inc(len(shelved) - known)
+        return shelved
+
+    def _fetched(self, uids: list[str], caller: Caller) -> dict[str, Attributes]:
+        """What the archive says; it goes on the shelf."""
+        if not uids:
+            return {}
+        self._count["miss"].inc(len(uids))
+        begun = self._shelf.begin()
+        found = self._source.studies(uids, caller)
+        answers = {_SHELF + uid.encode(): (found[uid],) if uid in found else () for uid in uids}
+        self._shelf.put(answers, lambda one: self._lifetimes.success if one else self._lifetimes.empty, begun)
+        return found
 
     def _settle(
-        self, plan: _Plan, found: dict[str, Attributes] | None, failure: UpstreamError, generation: int
+        self,
+        plan: _Plan,
+        found: dict[str, Attributes] | None,
+        failure: UpstreamError,
+        generation: int,
+        since: Mapping[str, float],
     ) -> None:
         with self._lock:
             keep = self._generation == generation
@@ -164,15 +195,15 @@ class StudyCache:
                     self._failures.put(uid, failure, 500, self._lifetimes.failure, self._brief)
                     flight.set_exception(failure)
                     continue
-                plan.kept[uid] = self._entry(uid, found.get(uid), keep=keep)
+                plan.kept[uid] = self._entry(uid, found.get(uid), since.get(uid), keep=keep)
                 flight.set_result(found.get(uid))
             self._gauges[0].set(len(self._store))
             self._gauges[1].set(self._store.bytes)
 
-    def _entry(self, uid: str, value: _Found, *, keep: bool) -> Entry[_Found]:
+    def _entry(self, uid: str, value: _Found, since: float | None, *, keep: bool) -> Entry[_Found]:
         life = self._lifetimes.empty if value is None else self._lifetimes.success
         size = 200 + (size_of(value) if value is not None else 0)
-        entry = self._store.put(uid, value, size, life, self._lifetimes) if keep else None
+        entry = self._store.put(uid, value, size, life, self._lifetimes, since) if keep else None
         return entry or Entry(value, size, 0.0, 0.0, 0.0, 0.0)
 
     def _wait(self, plan: _Plan) -> None:

@@ -105,12 +105,24 @@ class TTLStore(Generic[K, V]):
         """Whether this very entry is still there and nothing is to be done about it; its use is not counted."""
         return self._entries.peek(key) is entry and self._clock() < entry.due_at
 
-    def put(self, key: K, value: V, size: int, fresh_for: float | None, lifetimes: Lifetimes) -> Entry[V] | None:
-        """Keep a value; None when it is too large to be kept."""
+    def put(
+        self,
+        key: K,
+        value: V,
+        size: int,
+        fresh_for: float | None,
+        lifetimes: Lifetimes,
+        since: float | None = None,
+    ) -> Entry[V] | None:
+        """Keep a value; None when it is too large to be kept.
+
+        Args:
+            since: when its life began; now unless given.
+        """
         self._entries.pop(key, None)
         if self._limits.max_entry_bytes and size > self._limits.max_entry_bytes:
             return None
-        now = self._clock()
+        now = self._clock() if since is None else since
         life = inf if fresh_for is None else fresh_for
         due = inf if life == inf else now + life * lifetimes.refresh_ahead
         entry = Entry(value, size, now, due, now + life, now + life + lifetimes.stale_if_error)
