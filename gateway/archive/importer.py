@@ -46,12 +46,14 @@ class Imported:
         instances: records in use that refer to an instance.
         added: instances the index did not know.
         dropped: instances the DICOMDIR no longer has.
+        ambiguous: an entity has several records, so the DICOMDIR is to be written anew with one for each.
     """
 
     instances: int = 0
     added: int = 0
     dropped: int = 0
     quarantined: list[Quarantined] = field(default_factory=list)
+    ambiguous: bool = False
 
 
 class Importer:
@@ -67,6 +69,7 @@ class Importer:
         self._batch: list[tuple[int, str, str, str, str, int, bytes]] = []
         self._touched: set[int] = set()
         self._epoch = 0
+        self._places: dict[tuple[str, int], int] = {}
 
     def run(self, source: Dicomdir) -> Imported:
         """Import everything in use, and drop what is gone.
@@ -126,9 +129,9 @@ class Importer:
             self._bad(record, "a study without Study Instance UID or patient")
             return 0
         patient = rows.add_patient(db, rows.patient_key(above, uid), above)
-        db.execute("UPDATE patient SET record = ? WHERE id = ?", (self._patient.offset, patient))
+        self._place(db, "patient", patient, self._patient.offset)
         study = rows.add_study(db, patient, uid, mine, self._now)
-        db.execute("UPDATE study SET record = ? WHERE id = ?", (record.offset, study))
+        self._place(db, "study", study, record.offset)
         return study
 
     def _add_series(self, db: sqlite3.Connection, record: Record) -> int:
@@ -138,9 +141,16 @@ class Importer:
             self._bad(record, "a series without Series Instance UID")
             return 0
         series = rows.add_series(db, self._study, uid, mine)
-        db.execute("UPDATE series SET record = ? WHERE id = ?", (record.offset, series))
+        self._place(db, "series", series, record.offset)
         self._touched.add(series)
         return series
+
+    def _place(self, db: sqlite3.Connection, table: str, row: int, offset: int) -> None:
+        """Note where an entity's record is; the first one counts when there are several."""
+        first = self._places.setdefault((table, row), offset)
+        if first != offset:
+            self._done.ambiguous = True
+        db.execute(f"UPDATE {table} SET record = ? WHERE id = ?", (first, row))
 
     def _add_instance(self, record: Record) -> None:
         place = record.file_id
@@ -163,7 +173,8 @@ class Importer:
         self._touched.add(self._series)
 
     def _flush(self, db: sqlite3.Connection) -> None:
-        db.executemany(_INSERT, self._batch)
+        if db.executemany(_INSERT, self._batch).rowcount != len(self._batch):
+            self._done.ambiguous = True
         self._done.instances += len(self._batch)
         self._batch.clear()
         rows.recount(db, self._touched)

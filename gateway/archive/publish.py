@@ -31,6 +31,7 @@ from gateway.archive.canvas import Canvas
 from gateway.archive.dicomdir import Dicomdir, NotADicomdir
 from gateway.archive.disk import Disk
 from gateway.archive.index import Index, file_lock, get_meta, set_meta
+from gateway.archive.rewrite import rewritten
 from gateway.errors import StorageError
 from gateway.logs import get_logger
 
@@ -163,7 +164,7 @@ class Publisher:
         try:
             with Dicomdir(self.dicomdir) as source:
                 done = importer.Importer(self._index, self._clock(), progress).run(source)
-                appendable = source.appendable
+                appendable = source.appendable and not done.ambiguous
         except NotADicomdir as error:
             raise StorageError(f"{self.dicomdir.name} is no DICOMDIR: {error}") from error
         with self._index.write(visible=False) as db:
@@ -383,27 +384,6 @@ def _bury_parents(db: sqlite3.Connection, batch: Batch) -> None:
 def _start_anew(db: sqlite3.Connection, which: str, row: int) -> None:
     db.execute(f"UPDATE instance SET published = 0 WHERE series IN (SELECT id FROM series WHERE {which})", (row,))
     db.execute(f"UPDATE series SET record = 0, gone = 0 WHERE {which}", (row,))
-
-
-def rewritten(source: Path, target: Path) -> dict[int, int]:
-    """Write the records in use of any DICOMDIR anew, in our layout; where each PATIENT, STUDY and SERIES went."""
-    moved: dict[int, int] = {}
-    with Dicomdir(source) as old:
-        target.write_bytes(canvas.blank(old.file_set_id))
-        drawing = Canvas(target)
-        try:
-            above: list[int] = []
-            for depth, record in old.records():
-                del above[depth:]
-                at = drawing.append(above[-1] if above else 0, record.body)
-                above.append(at)
-                if not record.file_id:
-                    moved[record.offset] = at
-        except BaseException:
-            drawing.abandon()
-            raise
-        drawing.finish()
-    return moved
 
 
 def signature_of(path: Path) -> str:

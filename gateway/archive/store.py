@@ -10,6 +10,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
@@ -262,13 +263,16 @@ def recover(index: Index, disk: Disk) -> int:
 
 
 def _forget_unacknowledged(index: Index, disk: Disk, path: Path) -> None:
-    _, uid, study, series = required_uids(read_head(path).attributes)
+    try:
+        _, uid, study, series = required_uids(read_head(path).attributes)
+    except BadInstance:
+        return  # its bytes were never synced, so it was not acknowledged by anybody who promised to keep it
     with index.read() as db:
         acknowledged = stored_at(db, uid)
     folder, inode = next(fileid.candidates(study, series, uid)).rpartition("/")[0], path.stat().st_ino
-    with os.scandir(disk.root / folder) as entries:
+    with suppress(FileNotFoundError), os.scandir(disk.root / folder) as entries:
         names = [f"{folder}/{entry.name}" for entry in entries if entry.inode() == inode]
-    disk.remove(one for one in names if one != acknowledged)
+        disk.remove(one for one in names if one != acknowledged)
 
 
 def _write_all(fd: int, data: bytes) -> None:
