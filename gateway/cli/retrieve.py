@@ -27,7 +27,10 @@ from gateway.cli.remote import (
 )
 from gateway.client.client import DEFAULT_PORT, Client, Listening
 from gateway.client.download import Download, Progress, Result
+from gateway.dicom.status import Status
 from gateway.retrieve.upstream import Via
+
+_NAMED = 20
 
 
 def register(app: typer.Typer) -> None:
@@ -146,5 +149,9 @@ def _tell(result: Result, target: Remote, out: Path, *, as_json: bool) -> None:
     print(f"{len(result.files)} instances from {target.name} in {out}{there}")
     if not result.ok:
         problem(result.problem)
-    for uid in result.failed:
+    if result.status == Status.CANCEL:
+        return
+    for uid in result.failed[:_NAMED]:
         problem(f"not fetched: {uid}")
+    if len(result.failed) > _NAMED:
+        problem(f"not fetched: {len(result.failed) - _NAMED} more, which --json names")
