@@ -54,8 +54,7 @@ class Issuer:
             return
         draft.put(ISSUER, checked(ISSUER, self.name))
         if self.universal_id:
-            qualifiers = {"UniversalEntityID": self.universal_id, "UniversalEntityIDType": self.universal_type}
-            draft.put(QUALIFIERS, sequence_of([Attributes.of(qualifiers)]))
+            draft.put(QUALIFIERS, _qualifiers(self.universal_id, self.universal_type))
 
 
 @dataclass(frozen=True)
@@ -64,9 +63,12 @@ class KeepPatientID:
 
     Attributes:
         issuer: for an ID that came without one.
+        universal_id: its universal name, which qualifies the kept ID.
     """
 
     issuer: str
+    universal_id: str = ""
+    universal_type: str = "ISO"
 
     @property
     def reads(self) -> frozenset[int]:
@@ -85,8 +87,15 @@ class KeepPatientID:
         others = list(draft.holder(OTHER_IDS).sequence(OTHER_IDS))
         known = {now, *((one.text(tags.PatientID), one.text(ISSUER)) for one in others)}
         if patient_id and (patient_id, issuer) not in known:
-            kept = {"PatientID": patient_id, "IssuerOfPatientID": issuer, "TypeOfPatientID": "TEXT"}
-            draft.put(OTHER_IDS, sequence_of([*others, Attributes.of(kept)]))
+            kept = Attributes.of({"PatientID": patient_id, "IssuerOfPatientID": issuer, "TypeOfPatientID": "TEXT"})
+            if self.universal_id and issuer == self.issuer:
+                kept = kept.overlay(Attributes({QUALIFIERS: _qualifiers(self.universal_id, self.universal_type)}))
+            draft.put(OTHER_IDS, sequence_of([*others, kept]))
+
+
+def _qualifiers(universal_id: str, universal_type: str) -> Element:
+    values = {"UniversalEntityID": universal_id, "UniversalEntityIDType": universal_type}
+    return sequence_of([Attributes.of(values)])
 
 
 @dataclass(frozen=True)

@@ -184,28 +184,30 @@ def _supplement(place: Place, shared: Shared) -> Actions:
 def _issuer(place: Place, _: Shared) -> Actions:
     keys = place.mapping(("name", "universal_id", "universal_type", "replace"))
     needed(place, keys, "name")
-    values = {name: one.text() for name, one in keys.items() if name != "replace"}
-    names = {
-        "name": "IssuerOfPatientID",
-        "universal_id": "UniversalEntityID",
-        "universal_type": "UniversalEntityIDType",
-    }
-    for name, value in values.items():
-        try:
-            checked(tag_of(names[name]), value)
-        except InvalidValue as error:
-            keys[name].note(str(error))
-    return (Issuer(**values, replace="replace" in keys and keys["replace"].boolean()),)
+    return (Issuer(*_issuer_of(keys, "name"), replace="replace" in keys and keys["replace"].boolean()),)
 
 
 def _keep_patient_id(place: Place, _: Shared) -> Actions:
-    keys = place.mapping(("issuer",))
+    keys = place.mapping(("issuer", "universal_id", "universal_type"))
     needed(place, keys, "issuer")
-    try:
-        checked(tag_of("IssuerOfPatientID"), keys["issuer"].text())
-    except InvalidValue as error:
-        raise keys["issuer"].broken(str(error)) from error
-    return (KeepPatientID(keys["issuer"].text()),)
+    return (KeepPatientID(*_issuer_of(keys, "issuer")),)
+
+
+def _issuer_of(keys: dict[str, Place], name: str) -> tuple[str, str, str]:
+    """Local name, universal ID and its type, each as its attribute may have it."""
+    names = {
+        name: "IssuerOfPatientID",
+        "universal_id": "UniversalEntityID",
+        "universal_type": "UniversalEntityIDType",
+    }
+    for key, keyword in names.items():
+        if key in keys:
+            try:
+                checked(tag_of(keyword), keys[key].text())
+            except InvalidValue as error:
+                keys[key].note(str(error))
+    local, universal, kind = (keys[key].text() if key in keys else "" for key in names)
+    return local, universal, kind or "ISO"
 
 
 def _remap_uids(place: Place, shared: Shared) -> Actions:

@@ -134,12 +134,16 @@ def _whole(action: FromLeading | Supplement | Issuer | KeepPatientID | RemapUIDs
         case Supplement(side):
             return {"supplement": {"device": side}}
         case Issuer(name, universal_id, universal_type, replace):
-            more = {"universal_id": universal_id, "universal_type": universal_type} if universal_id else {}
-            return {"issuer_of_patient_id": {"name": name, **more, **({"replace": True} if replace else {})}}
-        case KeepPatientID(issuer):
-            return {"keep_patient_id": {"issuer": issuer}}
+            more = {"replace": True} if replace else {}
+            return {"issuer_of_patient_id": {"name": name, **_universal(universal_id, universal_type), **more}}
+        case KeepPatientID(issuer, universal_id, universal_type):
+            return {"keep_patient_id": {"issuer": issuer, **_universal(universal_id, universal_type)}}
         case RemapUIDs(table):
             return {"remap_uids": "all" if table is None else {"table": table.name}}
+
+
+def _universal(universal_id: str, universal_type: str) -> Plain:
+    return {"universal_id": universal_id, "universal_type": universal_type} if universal_id else {}
 
 
 def _replace(action: Replace) -> Plain:

@@ -129,7 +129,7 @@ def _action() -> Schema:
         "issuer_of_patient_id": _object(
             {"name": _TEXT, "universal_id": _TEXT, "universal_type": _TEXT, "replace": {"type": "boolean"}}, "name"
         ),
-        "keep_patient_id": _object({"issuer": _TEXT}, "issuer"),
+        "keep_patient_id": _object({"issuer": _TEXT, "universal_id": _TEXT, "universal_type": _TEXT}, "issuer"),
         "supplement": _object({"device": {"enum": ["sending", "receiving"]}}, "device"),
         "remap_uids": {"oneOf": [{"const": "all"}, _object({"table": {"type": "string"}}, "table")]},
         "charset": _several({"type": "string"}),

@@ -120,11 +120,12 @@ def test_the_local_patient_id_is_kept_among_the_others_once(tmp_path: Path) -> N
     made = parse_rules(
         "rules:\n"
         "- {name: leading-attributes, where: sent, priority: 9, then: [{from_leading: {sets: [patient]}}]}\n"
-        "- {name: keep, where: sent, then: [{keep_patient_id: {issuer: OLD}}]}\n"
+        "- {name: keep, where: sent, then: [{keep_patient_id: {issuer: OLD, universal_id: 1.2.9}}]}\n"
     )
     after = apply(made, written(small(), tmp_path / "in.dcm"), tmp_path / "out.dcm")
     (other,) = after.OtherPatientIDsSequence
     assert (other.PatientID, other.IssuerOfPatientID, other.TypeOfPatientID) == ("P1", "OLD", "TEXT")
+    assert other.IssuerOfPatientIDQualifiersSequence[0].UniversalEntityID == "1.2.9"
     assert after.PatientID == "N-1"
     again = apply(made, stored(tmp_path / "out.dcm"), tmp_path / "again.dcm")
     assert len(again.OtherPatientIDsSequence) == 1

@@ -90,7 +90,7 @@ ACTIONS = st.one_of(
     st.builds(FromLeading, st.sampled_from(Policy), st.just(()), st.just((tag_of("StudyID"),))),
     st.builds(Supplement, st.sampled_from(["sending", "receiving"]), st.just(DEVICES)),
     st.builds(Issuer, TEXTS, st.just("1.2.3"), st.just("ISO"), st.booleans()),
-    st.builds(KeepPatientID, TEXTS),
+    st.builds(KeepPatientID, TEXTS, st.just("1.2.3"), st.just("ISO")),
     st.sampled_from([RemapUIDs(), RemapUIDs(TABLE), TrimISO2022(), ChangeCharset(("ISO_IR 192",))]),
 )
 RULES = st.builds(
