@@ -15,7 +15,7 @@ from bench import report
 from bench.archives import Archive, dcmqrscp, orthanc, ours, storescp
 from bench.data import FULL, QUICK, Sizes, Study, corrected, ct_study, large_instance, pixel_file, small_study_list
 from bench.report import Measured
-from bench.rows import NAGLE_STUDY, Row, Stage, rows
+from bench.rows import NAGLE_STUDY, Row, Stage, check_content, rows
 from tests.support.tools import find
 
 _OUT = Path(__file__).resolve().parent / "out"
@@ -34,6 +34,7 @@ def _stage(folder: Path, sizes: Sizes) -> Iterator[Stage]:
         sinks = {
             "SINK": stack.enter_context(storescp(folder / "sink", "SINK", nodelay=True)).port,
             "NAGLE": stack.enter_context(storescp(folder / "nagle", "NAGLE", nodelay=False)).port,
+            "KEEP": stack.enter_context(storescp(folder / "keep", "KEEP", nodelay=True, keep=True)).port,
         }
         leading = stack.enter_context(orthanc(folder / "leading", {}, "LEADING"))
         peers = {
@@ -46,6 +47,10 @@ def _stage(folder: Path, sizes: Sizes) -> Iterator[Stage]:
             "unsynced": stack.enter_context(ours(folder / "unsynced", sinks, durable=False)),
         }
         _fill(sizes, pixels, cts, [*peers.values(), mine["plain"], mine["leading"]], leading)
+        for archive in (*peers.values(), mine["plain"], mine["leading"]):
+            name = "CORRECTED^CARLA" if archive is mine["leading"] else "CTSTUDY^CARL"
+            check_content(archive, cts, folder / "keep", name)
+        _say("all of them send what they were given, and ours what the leading archive knows")
         large = large_instance(folder, sizes.large)
         yield Stage(sizes, mine, peers, cts, large)
 

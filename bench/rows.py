@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 
+from pydicom import dcmread
+
 from bench import limit
 from bench.archives import AET, Archive
 from bench.client import Sink, client, queries_per_second, query
@@ -128,6 +130,28 @@ def _move(
         took = perf_counter() - began
     assert (final.status, final.completed) == (0, count(stage.sizes)), f"{archive.name}: {final}"
     return took
+
+
+def check_content(archive: Archive, study: Study, folder: Path, name: str) -> None:
+    """Move a study to a receiver that keeps it, and look at what arrived.
+
+    Args:
+        folder: where the receiver ``KEEP`` puts it; it is empty again afterwards.
+        name: the patient's name to be found in every instance.
+    """
+    identifier = Attributes.of({"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": CT_STUDY})
+    with connect(archive.peer, AET, [(STUDY_ROOT_MOVE, EXPLICIT)]) as association:
+        *_, final = association.move(STUDY_ROOT_MOVE, identifier, "KEEP")
+    assert final.status == 0, f"{archive.name}: {final}"
+    pixels = Path(study.instances[0].path).read_bytes()
+    found = set()
+    for path in folder.glob("CT*"):
+        dataset = dcmread(path)
+        assert dataset.PatientName == name, f"{archive.name}: {dataset.PatientName}"
+        assert dataset.PixelData == pixels, f"{archive.name}: other pixels"
+        found.add(str(dataset.SOPInstanceUID))
+        path.unlink()
+    assert found == {one.sop_instance_uid for one in study.instances}, f"{archive.name}: {len(found)} instances"
 
 
 def get(archive: Archive, study: str, count: int) -> float:

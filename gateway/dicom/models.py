@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, IntEnum
+from functools import lru_cache
 
 from gateway.dicom import tags
 from gateway.dicom.tags import tag_of
@@ -153,6 +154,7 @@ _BY_LEVEL = (
 )
 
 
+@lru_cache(maxsize=8192)
 def level_of(tag: int) -> Level:
     """The level an attribute belongs to; what is of no higher module belongs to the instance."""
     return next((level for level, members in _BY_LEVEL if tag in members), Level.IMAGE)

@@ -24,7 +24,7 @@ from gateway.dicom.models import VERIFICATION
 from gateway.dimse import acse, pdu
 from gateway.dimse.acceptor import Deadlines
 from gateway.dimse.command import Command, Field, decode, response
-from gateway.dimse.negotiation import Answered, AssociateAccept, AssociateRequest, Role, propose
+from gateway.dimse.negotiation import Answered, AssociateAccept, AssociateRequest, Proposed, Role, propose
 from gateway.dimse.ports import Cancelled, Originator, StoreChannel, StoreRequest, Timeouts, Verb
 from gateway.dimse.requestor import Association, connect
 from gateway.dimse.server import Limits
@@ -403,6 +403,18 @@ def final_status(peer: Raw) -> int | None:
         found = peer.pdu()
         if found[11] == 3 and (status := status_of(found)) != 0xFF00:
             return status
+
+
+def test_an_even_context_id_and_an_unlimited_window_are_served() -> None:
+    """As dcm4che's tools send them."""
+    request = AssociateRequest("ME", "GATEWAY", (Proposed(2, VERIFICATION, (IMPLICIT,)),), 0, window=(0, 0))
+    echo = pdu.message(2, Command(Field.C_ECHO, message_id=1, sop_class=VERIFICATION).encode(), None, 16384)
+    with serving(Handlers()) as server, raw(server.port) as peer:
+        peer.send(acse.encode_request(request))
+        accept = acse.decode_accept(peer.pdu())
+        assert (accept.contexts, accept.window) == ((Answered(2, 0, IMPLICIT),), (1, 1))
+        peer.send(echo)
+        assert status_of(peer.pdu()) == 0
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
