@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,5 +56,5 @@ def _bound(
     try:
         return listen(bind, port)
     except OSError as error:
-        text = f"cannot listen on {bind} port {port}: {error.strerror or error}"
+        text = f"cannot listen on {bind} port {port}: {os.strerror(error.errno) if error.errno else error}"
         raise config.complaint((section, "port"), text, "is another gateway running? 0 takes a free port") from error
