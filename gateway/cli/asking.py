@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from gateway.archive.heads import read_head
-from gateway.cli.common import OPERATION_FAILED, configuration, print_json, problem
+from gateway.cli.common import OPERATION_FAILED, configuration, print_json, problem, warn
 from gateway.cli.remote import Remote, listener
 from gateway.commitment import orthanc
 from gateway.commitment.alone import Answer, ask_and_wait, asking_alone
@@ -19,7 +19,7 @@ from gateway.commitment.messages import Reference
 from gateway.commitment.scu import CommitmentSCU
 from gateway.commitment.service import Ledgers
 from gateway.config import Config
-from gateway.config.models import CommitmentReport
+from gateway.config.models import CommitmentReport, Permission
 from gateway.daemon.committing import commitment_settings
 from gateway.dicom import tags
 from gateway.dimse.commitment import CommitmentAssociations
@@ -62,7 +62,10 @@ def ask_for(
         with asking_alone(target.calling, listener(bind)) as ask_alone:
             return ask_alone(target.peer, references, wait)
     loaded = configuration(config)
-    same = loaded.peers[target.peer.name].commitment_report is CommitmentReport.SAME
+    section = loaded.peers[target.peer.name]
+    same = section.commitment_report is CommitmentReport.SAME
+    if not same and Permission.COMMIT not in section.allow:
+        warn(f"{target.peer.name} lacks the permission commit: the gateway will reject its report")
     settings = commitment_settings(loaded)
     with ledgers_of(loaded) as ledgers:
         scu = CommitmentSCU(ledgers.inquiries, CommitmentAssociations(target.calling), timeout=settings.timeout)

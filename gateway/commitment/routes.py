@@ -16,10 +16,12 @@ class Route:
     Attributes:
         same_association: reports go on the association of the request, in both directions: we report on its, while that
             is open, and wait on ours for its.
+        may_report: whether its associations with reports are let in.
     """
 
     peer: Peer
     same_association: bool = False
+    may_report: bool = True
 
 
 class Routes:
@@ -47,6 +49,11 @@ class Routes:
         """Whether the configured peer of that name reports on the association of the request."""
         route = self._by_name.get(name)
         return route is not None and route.same_association
+
+    def can_hear_from(self, name: str) -> bool:
+        """Whether a report of the configured peer of that name can reach us at all."""
+        route = self._by_name.get(name)
+        return route is not None and (route.may_report or route.same_association)
 
     @property
     def names(self) -> list[str]:

@@ -174,6 +174,8 @@ class Commitment:
         known = self.routes.named(peer)
         if known is None:
             raise KeyError(peer)
+        if not self.routes.can_hear_from(peer):
+            _log.warning("a report of this peer will be rejected: it lacks the permission commit", peer=peer)
         if answer_within is not None:
             known = replace(known, timeouts=replace(known.timeouts, dimse=answer_within))
         same = self.routes.wants_same_association(peer)

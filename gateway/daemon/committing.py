@@ -83,7 +83,11 @@ def build_commitment(config: Config, archive: LocalArchive, leading: Elsewhere |
 def commitment_routes(config: Config) -> list[ReportRoute]:
     """How each peer wants its reports."""
     return [
-        ReportRoute(peer, config.peers[name].commitment_report is CommitmentReport.SAME)
+        ReportRoute(
+            peer,
+            config.peers[name].commitment_report is CommitmentReport.SAME,
+            Permission.COMMIT in config.peers[name].allow,
+        )
         for name, peer in peers.callable_peers(config).items()
     ]
 

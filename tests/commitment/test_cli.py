@@ -99,6 +99,8 @@ def test_ask_with_a_configuration_waits_for_the_running_gateway(
     assert (status, "failure, 2 of 3 committed" in out, "0112H" in err) == (1, True, True)
     status, out, _ = command("commit", "list", *common, "--json")
     assert [one["state"] for one in json.loads(out)["inquiries"]] == ["failure"]
+    status, _, err = command("commit", "ask", *common, "--peer", "MUTE", "--wait", 0, "P1")
+    assert (status, "lacks the permission commit" in err) == (1, True)
     status, _, err = command("commit", "ask", *common, "--peer", "VNA", "NOBODY")
     assert (status, "nothing here is named NOBODY" in err) == (1, True)
 
