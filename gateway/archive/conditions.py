@@ -44,8 +44,10 @@ def conditions(matcher: Matcher, level: Level) -> list[Condition]:
         condition = _condition(key, level)
         if condition is None:
             continue
-        column = _column(key)
-        if column and (matcher.empties.empty or matcher.empties.absent):
+        if not isinstance(key, UIDKey) and (matcher.empties.empty or matcher.empties.absent):
+            column = _column(key)
+            if not column:
+                continue
             condition = Condition(f"({condition.sql} OR {column} = '')", condition.values)
         found.append(condition)
     return found

@@ -9,6 +9,7 @@ from typing import Any
 from gateway.archive.conditions import conditions
 from gateway.dicom import matching, tags
 from gateway.dicom.attributes import Attributes, Element, element_of, pad
+from gateway.dicom.keys import Empties
 from gateway.dicom.models import Level
 from gateway.errors import Cancelled
 from gateway.query.ports import Request
@@ -34,14 +35,14 @@ _SOP_CLASSES = (
 Row = tuple[Any, ...]
 
 
-def find(db: sqlite3.Connection, request: Request) -> Iterator[Attributes]:
+def find(db: sqlite3.Connection, request: Request, empties: Empties) -> Iterator[Attributes]:
     """Yield the entities that match, with the attributes of their level and of all above.
 
     Raises:
         Cancelled: the request was.
     """
     query = request.query
-    matcher = matching.compile(query)
+    matcher = matching.compile(query, empties=empties)
     sought = conditions(matcher, query.level)
     sql = " AND ".join([_SELECT[query.level], *(one.sql for one in sought)])
     builder = _Builder(db, query.level, frozenset(query.keys))

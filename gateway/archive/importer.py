@@ -22,7 +22,8 @@ from gateway.dicom import tags
 from gateway.dicom.attributes import Attributes, MalformedDataset
 from gateway.dicom.tags import tag_of
 
-_PART = 20_000
+_FIRST_PART, _PART = 20_000, 4_000
+"""Records to a transaction: large ones for an empty index, small ones where stores wait for their turn."""
 _ICON = b"\x88\0\0\2SQ"
 _ICON_TAG = tag_of("IconImageSequence")
 _PLAIN = re.compile(r"\w[\w.\-]*(?:\\\w[\w.\-]*){0,7}", re.ASCII)
@@ -82,7 +83,7 @@ class Importer:
             set_meta(db, "epoch", self._epoch)
             before = _count(db)
         walk = source.records()
-        while part := list(islice(walk, _PART)):
+        while part := list(islice(walk, _PART if before else _FIRST_PART)):
             with self._index.write() as db:
                 for _, record in part:
                     self._take(db, record)

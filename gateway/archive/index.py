@@ -47,6 +47,7 @@ class Index:
         self.path = path
         self.durability = durability
         self._pool: list[sqlite3.Connection] = []
+        self._inherited: list[sqlite3.Connection] = []
         self._pid = os.getpid()
         self._turn = threading.Lock()
         self._guard = threading.Lock()
@@ -122,7 +123,8 @@ class Index:
     def _take(self) -> sqlite3.Connection:
         with self._guard:
             if self._pid != os.getpid():
-                # The parent's connections must not be used, nor closed, in a forked child.
+                # The parent's connections must not be used in a forked child, nor closed, as forgetting them would.
+                self._inherited.extend(self._pool)
                 self._pool, self._pid = [], os.getpid()
             if self._pool:
                 return self._pool.pop()

@@ -19,6 +19,7 @@ from gateway.archive.verify import Kind, Problem, Verifier
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller
 from gateway.dicom.instance import StoredInstance
+from gateway.dicom.keys import Empties
 from gateway.dicom.models import Level
 from gateway.dimse.ports import Incoming, StoreRequest
 from gateway.errors import BadInstance, StorageError
@@ -46,6 +47,7 @@ class LocalArchive:
         index: the SQLite database, outside the root; beside the root by default.
         publish_delay: seconds from a change to its publication in the DICOMDIR, at least.
         min_free: bytes that must be free on the disk for an instance to be taken.
+        empties: what a key says about an entity without a value.
     """
 
     def __init__(
@@ -57,11 +59,13 @@ class LocalArchive:
         on_conflict: OnConflict = OnConflict.KEEP,
         publish_delay: float = 1.0,
         min_free: int = 0,
+        empties: Empties | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.dicomdir = dicomdir.absolute()
         self.root = self.dicomdir.parent
         self._clock = clock
+        self._empties = empties or Empties()
         self._index = Index((index or default_index(dicomdir)).absolute(), durability)
         self._disk = Disk(self.root, durability)
         self._publisher = Publisher(self._index, self._disk, self.dicomdir, clock=clock)
@@ -231,7 +235,7 @@ class LocalArchive:
     def find(self, request: Request) -> Iterator[Attributes]:
         """Answer a query; see :class:`gateway.query.ports.QuerySource`."""
         with self._index.read() as db:
-            yield from find.find(db, request)
+            yield from find.find(db, request, self._empties)
 
     def studies(self, uids: Sequence[str], caller: Caller) -> dict[str, Attributes]:  # noqa: ARG002
         """The patient and study attributes of the studies that are here."""

@@ -13,6 +13,7 @@ from gateway.commitment.inquiries import InquiryLedger
 from gateway.config import Config
 from gateway.config.models import OnlyIf, Retain
 from gateway.daemon.committing import commitment_settings
+from gateway.dicom.keys import Empties
 
 
 def build_archive(config: Config) -> LocalArchive:
@@ -25,6 +26,7 @@ def build_archive(config: Config) -> LocalArchive:
         on_conflict=OnConflict(section.on_conflict.value),
         publish_delay=section.publish_delay.total_seconds(),
         min_free=section.min_free,
+        empties=Empties(empty=config.query.empty_matches, absent=config.query.empty_matches),
     )
     archive.retain_by(_policy(section.retain), _committed(config))
     return archive

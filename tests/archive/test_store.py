@@ -16,6 +16,7 @@ from gateway.dicom import tags
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller
 from gateway.dicom.identifier import Negotiated, Query
+from gateway.dicom.keys import Empties
 from gateway.dicom.models import Level, Model
 from gateway.dicom.status import Status
 from gateway.errors import BadInstance, Refused
@@ -144,3 +145,13 @@ def test_studies_gives_patient_and_study_attributes(archive: LocalArchive, make:
     assert list(found) == ["1.2.3.1.1"]
     assert found["1.2.3.1.1"].text(tags.PatientName) == "Patient^1"
     assert found["1.2.3.1.1"].text(tags.AccessionNumber) == "A1-1"
+
+
+def test_an_entity_without_a_value_matches_where_that_is_configured(tmp_path: Path, make: Make, store: Send) -> None:
+    for empties, found in ((Empties(), 0), (Empties(empty=True, absent=True), 1)):
+        archive = LocalArchive(tmp_path / "files" / "DICOMDIR", empties=empties)
+        archive.prepare()
+        store(archive, make(PatientName="", StudyDate="", AccessionNumber="", StudyID="", Modality=""))
+        assert len(ask(archive, Level.STUDY, PatientName="DOE", StudyDate="20240101", AccessionNumber="1")) == found
+        assert len(ask(archive, Level.STUDY, StudyID="7", ModalitiesInStudy="CT")) == found
+        archive.close()
