@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv lint types imports test demo crash lock clean help bench
+.PHONY: venv lint types imports test demo crash lock conformance clean help bench
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -55,6 +55,9 @@ lock: ## resolve the lock files anew (needs uv): development, what the container
 	$(LOCK) pyproject.toml --group dev --all-extras -o requirements.lock
 	$(LOCK) pyproject.toml --all-extras -c requirements.lock -o requirements-runtime.lock
 	$(LOCK) --group build -c requirements.lock -o requirements-build.lock
+
+conformance: $(STAMP) ## write docs/conformance.md anew from the code
+	$(BIN)/dicom-gateway conformance --defaults > docs/conformance.md
 
 clean: ## remove what the targets made, but for var/
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

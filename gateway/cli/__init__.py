@@ -23,6 +23,7 @@ from gateway.cli import (
     cache,
     check_config,
     commit,
+    conformance,
     demo,
     echo,
     find,
@@ -36,7 +37,22 @@ from gateway.cli import (
 from gateway.cli.common import INTERRUPTED, OPERATION_FAILED, report
 from gateway.errors import GatewayError
 
-VERBS = (serve, demo, check_config, rules, health, reconcile, archive, cache, echo, find, retrieve, store, commit)
+VERBS = (
+    serve,
+    demo,
+    check_config,
+    rules,
+    health,
+    reconcile,
+    archive,
+    cache,
+    echo,
+    find,
+    retrieve,
+    store,
+    commit,
+    conformance,
+)
 """In the order ``--help`` lists them."""
 
 app = typer.Typer(
