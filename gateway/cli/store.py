@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gateway.archive.heads import read_head
 from gateway.cli.asking import WaitOption, ask_for, describe, show
 from gateway.cli.common import OPERATION_FAILED, ConfigOption, JsonOption, print_json, problem, warn
 from gateway.cli.remote import (
@@ -22,28 +20,11 @@ from gateway.cli.remote import (
     TimeoutOption,
     remote,
 )
+from gateway.client.sending import Sent, read_files, send
 from gateway.commitment.alone import Answer
 from gateway.commitment.messages import Reference
-from gateway.dicom import tags
 from gateway.dicom.instance import Outgoing
-from gateway.dicom.status import Kind, kind
-from gateway.dimse.requestor import connect as associate
-from gateway.errors import BadInstance, StorageError
-from gateway.retrieve.contexts import proposals
-
-
-@dataclass(frozen=True)
-class Sent:
-    """How one file fared."""
-
-    path: str
-    sop_instance_uid: str
-    status: int
-
-    @property
-    def failed(self) -> bool:
-        """Whether the peer does not have it now."""
-        return kind(self.status) is Kind.FAILURE
+from gateway.dicom.status import Status
 
 
 def register(app: typer.Typer) -> None:
@@ -66,12 +47,13 @@ def store(
 ) -> int:
     """Send files to a peer: store -c AET@HOST:PORT file.dcm folder/."""
     target = remote(connect, peer, called, calling, bind, config, timeout)
-    outgoing, unreadable = _read(files)
-    sent = list(_send(target, outgoing))
+    outgoing, unreadable = read_files(files)
+    sent = list(send(target.peer, target.calling, outgoing))
+    _warn_of_refused(target, sent)
     failures = [one for one in sent if one.failed]
     answer = _commit(target, outgoing, sent, bind=bind, config=config, wait=wait) if commit else None
     if as_json:
-        document = {"sent": [one.__dict__ for one in sent], "unreadable": unreadable}
+        document = {"sent": [_described(one) for one in sent], "unreadable": [str(path) for path in unreadable]}
         print_json({**document, "commitment": describe(answer)} if answer else document)
     else:
         print(f"{len(sent) - len(failures)} of {len(sent) + len(unreadable)} files sent to {target.name}")
@@ -81,6 +63,10 @@ def store(
         problem(f"{path}: not a DICOM file")
     committed = show(answer, as_json=None if as_json else False) if answer else 0
     return OPERATION_FAILED if failures or unreadable or not sent or committed else 0
+
+
+def _described(one: Sent) -> dict[str, object]:
+    return {"path": one.path, "sop_instance_uid": one.sop_instance_uid, "status": one.status}
 
 
 def _commit(
@@ -93,43 +79,9 @@ def _commit(
     return ask_for(target, wanted, bind=bind, config=config, wait=wait) if wanted else None
 
 
-def _read(paths: Sequence[Path]) -> tuple[list[Outgoing], list[str]]:
-    """What is to be sent, and the named files that are none; in folders, what is no instance is passed over."""
-    outgoing, unreadable = [], []
-    for path in paths:
-        if path.is_dir():
-            outgoing += [one for file in sorted(path.rglob("*")) if file.is_file() and (one := _outgoing(file))]
-            continue
-        one = _outgoing(path)
-        if one is None:
-            unreadable.append(str(path))
-        else:
-            outgoing.append(one)
-    return outgoing, unreadable
-
-
-def _outgoing(path: Path) -> Outgoing | None:
-    try:
-        head = read_head(path)
-    except (BadInstance, StorageError):
-        return None
-    sop_class = head.attributes.text(tags.SOPClassUID)
-    instance = head.attributes.text(tags.SOPInstanceUID)
-    if not sop_class or not instance:
-        return None
-    length = head.size - head.dataset_offset
-    return Outgoing(sop_class, instance, head.transfer_syntax_uid, b"", str(path), head.dataset_offset, length)
-
-
-def _send(target: Remote, outgoing: Sequence[Outgoing]) -> Iterator[Sent]:
-    """Send all, over as many associations as their presentation contexts need."""
-    pairs = dict.fromkeys((one.sop_class_uid, one.transfer_syntax_uid) for one in outgoing)
-    for contexts in proposals(pairs) if outgoing else ():
-        proposed = set(contexts) & set(pairs)
-        with associate(target.peer, target.calling, contexts) as association:
-            for one in outgoing:
-                if (one.sop_class_uid, one.transfer_syntax_uid) in proposed:
-                    yield Sent(one.path, one.sop_instance_uid, association.store(one))
-            refused = [pair for pair in proposed if not association.accepts(*pair)]
-        for sop_class, syntax in refused:
-            warn(f"{target.name} takes no instances of class {sop_class} in transfer syntax {syntax}")
+def _warn_of_refused(target: Remote, sent: Iterable[Sent]) -> None:
+    refused = dict.fromkeys(
+        (one.sop_class_uid, one.transfer_syntax_uid) for one in sent if one.status == Status.SOP_CLASS_NOT_SUPPORTED
+    )
+    for sop_class, syntax in refused:
+        warn(f"{target.name} takes no instances of class {sop_class} in transfer syntax {syntax}")

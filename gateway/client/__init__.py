@@ -20,6 +20,7 @@ It runs in a thread; iterating only watches it, and :meth:`Download.cancel` ends
 from gateway.client.answers import Answer
 from gateway.client.client import Client, peer
 from gateway.client.download import Download, Listing, Progress, Result
+from gateway.client.sending import Sent
 from gateway.dimse.ports import Peer, Timeouts
 from gateway.errors import GatewayError, UpstreamError
 from gateway.retrieve.upstream import Via
@@ -33,6 +34,7 @@ __all__ = [
     "Peer",
     "Progress",
     "Result",
+    "Sent",
     "Timeouts",
     "UpstreamError",
     "Via",

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gateway.client.answers import Answer
 from gateway.client.download import Download, Listing, is_uid
+from gateway.client.sending import Sent, read_files, send
 from gateway.client.source import PeerSource
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller, ae_title
 from gateway.dicom.identifier import Query, Retrieve
-from gateway.dicom.instance import Outgoing
 from gateway.dicom.models import VERIFICATION, Level, Model
 from gateway.dimse.policy import PeerPolicy
 from gateway.dimse.ports import Peer, Receiver, Timeouts, Verb
-from gateway.dimse.requestor import RetrieveProgress, connect
+from gateway.dimse.requestor import RetrieveProgress
 from gateway.dimse.server import Endpoint, Server
 from gateway.dimse.services import Handlers
-from gateway.errors import StorageError, UpstreamError, UpstreamKind
+from gateway.errors import BadInstance, StorageError, UpstreamError, UpstreamKind
 from gateway.logs import get_logger
 from gateway.query.ports import Request, never
-from gateway.retrieve.contexts import proposals
 from gateway.retrieve.missing import Missing, Remote
 from gateway.retrieve.survey import Completeness, Survey
 from gateway.retrieve.upstream import DimseUpstream, Upstream, Via
@@ -110,19 +109,17 @@ class Client:
         query = Query(Model.STUDY_ROOT, Level[level], Attributes.of(keys))
         return (Answer(one) for one in self._source.find(Request(query, self._caller)))
 
-    def store(self, instances: Sequence[Outgoing]) -> dict[str, int]:
-        """C-STORE; the status for each SOP Instance UID.
+    def store(self, files: Iterable[Path]) -> Iterator[Sent]:
+        """C-STORE files, and all instances in folders; how each fared, as it is sent.
 
         Raises:
-            UpstreamError: the association broke.
+            BadInstance: a named file is no DICOM instance; nothing was sent.
+            UpstreamError: the peer cannot be reached, or the association broke.
         """
-        statuses: dict[str, int] = {}
-        for contexts in proposals((one.sop_class_uid, one.transfer_syntax_uid) for one in instances):
-            with connect(self.peer, self.aet, contexts) as association:
-                for one in instances:
-                    if (one.sop_class_uid, one.transfer_syntax_uid) in contexts:
-                        statuses[one.sop_instance_uid] = association.store(one)
-        return statuses
+        outgoing, unreadable = read_files(files)
+        if unreadable:
+            raise BadInstance(f"{unreadable[0].name} is no DICOM instance")
+        return send(self.peer, self.aet, outgoing)
 
     def retrieve(
         self, study: str, folder: Path, *, series: Sequence[str] = (), instances: Sequence[str] = ()

@@ -13,7 +13,9 @@ from gateway.client import Client, Progress, UpstreamError, Via, peer
 from gateway.client.client import Listening
 from gateway.dicom.models import Level
 from gateway.dicom.status import Status
+from gateway.errors import BadInstance
 from tests.client.scripted import client_of, scripted
+from tests.retrieve.world import gateway
 from tests.support import peers
 from tests.support.dicomfiles import instance, study, uid, write
 from tests.support.peers import RunningPeer
@@ -83,6 +85,18 @@ def test_parts_of_a_study_are_downloaded(tmp_path: Path, holder: Holder) -> None
     picked = [uid("it", "1", 2), uid("it", "1", 4)]
     some = one.retrieve(uid("it"), tmp_path / "some", series=[uid("it", "1")], instances=picked).result()
     assert {file.stem for file in some.files} == set(picked)
+
+
+def test_files_are_stored_and_a_file_that_is_none_is_said_before_anything_is_sent(tmp_path: Path) -> None:
+    files = write(tmp_path / "files", STUDY)
+    with gateway(tmp_path, []) as world:
+        one = Client("ME", f"GATEWAY@127.0.0.1:{world.port}")
+        assert [(sent.sop_instance_uid, sent.status) for sent in one.store(files[:1])] == [(files[0].stem, 0)]
+        assert {sent.sop_instance_uid for sent in one.store([tmp_path / "files"])} == UIDS
+        (tmp_path / "notes.txt").write_text("no instance")
+        with pytest.raises(BadInstance):
+            one.store([files[0], tmp_path / "notes.txt"])
+        assert {stored.sop_instance_uid for stored in world.archive.instances(study_uids=[uid("it")])} == UIDS
 
 
 def test_a_peer_without_get_that_answers_before_it_sends(tmp_path: Path) -> None:
