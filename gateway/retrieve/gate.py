@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 from gateway.dicom.counter import SubOperations
 from gateway.dimse.ports import Cancelled
+from gateway.logs import carried
 
 _T = TypeVar("_T")
 
@@ -56,7 +57,7 @@ class Meanwhile(Generic[_T]):
 
     def run(self) -> Iterator[SubOperations]:
         """Yield while it takes its time; raise what it raises."""
-        thread = threading.Thread(target=self._run, name="planner", daemon=True)
+        thread = threading.Thread(target=carried(self._run), name="planner", daemon=True)
         thread.start()
         while not self._done.wait(self._interval):
             with self._gate.held():
