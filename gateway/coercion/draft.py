@@ -104,6 +104,11 @@ class Draft:
         """Every tag that is there now or was there, ascending."""
         return sorted({*self.base, *self._changed})
 
+    def vr(self, tag: int) -> str:
+        """The VR of an attribute as it is now; empty when it is not there."""
+        element = self._changed[tag] if tag in self._changed else self.base.get(tag)
+        return element.vr if element else ""
+
     def mark(self) -> Mark:
         """A point to come back to."""
         return dict(self._changed), dict(self._by), self.charset

@@ -127,8 +127,10 @@ class RemapUIDs:
             InvalidValue: the table has what is no UID.
         """
         for tag in draft.tags():
+            if draft.vr(tag) not in {"UI", "SQ"} or tag == tags.SOPClassUID:
+                continue
             holder = draft.holder(tag)
-            if tag in holder and tag not in {tags.SOPClassUID, tags.SpecificCharacterSet}:
+            if tag in holder:
                 element = holder.in_charset(UTF8)[tag]
                 changed = self._element(tag, element)
                 if changed != element:
