@@ -144,6 +144,11 @@ class Format:
         references = [one for one in self.parts if isinstance(one, Reference) and not one.leading]
         return frozenset(one.source.top for one in references if isinstance(one.source, Path))
 
+    @property
+    def asks_leading(self) -> bool:
+        """Whether a value of the leading archive is put in."""
+        return any(isinstance(one, Reference) and one.leading for one in self.parts)
+
     def fill(self, draft: Draft) -> str:
         """The text for one data set.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
+from gateway.coercion.actions import Default, Set
 from gateway.coercion.conditions import ALWAYS, AnyCondition
 from gateway.coercion.every_action import AnyAction
 from gateway.coercion.sources import FromLeading, Policy
@@ -55,6 +57,15 @@ class Rule:
     on_failure: OnFailure = OnFailure.REFUSE
     enabled: bool = True
     line: int = field(default=0, compare=False)
+
+
+def asks_leading(rules: Iterable[Rule]) -> bool:
+    """Whether some rule takes anything from the leading archive."""
+    return any(_asks(action) for rule in rules for action in rule.then)
+
+
+def _asks(action: AnyAction) -> bool:
+    return isinstance(action, FromLeading) or (isinstance(action, Set | Default) and action.format.asks_leading)
 
 
 BUILT_IN = Rule(

@@ -43,7 +43,7 @@ def build_handlers(config: Config, archive: LocalArchive, leading: Leading | Non
         find=partial(_find, answers),
         move=retrieving.move,
         get=retrieving.get,
-        store=coerced_receiver(config, archive.root, retrieving.store, rules),
+        store=coerced_receiver(config, archive.root, retrieving.store, rules, leading),
         lenient=config.query.lenient,
         negotiated=NEGOTIATED,
     )

@@ -6,15 +6,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gateway import metrics
 from gateway.coercion.draft import Context
 from gateway.coercion.engine import plan
 from gateway.coercion.rules import BUILT_IN, RuleSet, Where
 from gateway.config import Config
 from gateway.dicom.attributes import Attributes
+from gateway.dicom.caller import Caller
 from gateway.dimse.ports import Receiver
+from gateway.errors import UpstreamError
 from gateway.intake.receiver import CoercedReceiver
-from gateway.query.ports import QuerySource, Request
+from gateway.logs import get_logger
+from gateway.query.ports import Leading, QuerySource, Request
 from gateway.retrieve.ports import Coerce, Recipient
+
+_log = get_logger("daemon")
 
 Rules = Callable[[], RuleSet]
 """The rules in force now. Each operation takes them once, so that an edit does not change it half-way."""
@@ -61,7 +67,9 @@ class SentCoercion:
         return plan(self.rules(), Where.SENT, context).apply_to_instance
 
 
-def coerced_receiver(config: Config, root: Path, receiver: Receiver, rules: Rules) -> CoercedReceiver:
+def coerced_receiver(
+    config: Config, root: Path, receiver: Receiver, rules: Rules, leading: Leading | None
+) -> CoercedReceiver:
     """The receiver that applies the rules for received objects, in front of the one that stores.
 
     Args:
@@ -69,6 +77,17 @@ def coerced_receiver(config: Config, root: Path, receiver: Receiver, rules: Rule
     """
     quarantine = config.coercion.quarantine or root.with_name(f"{root.name}.quarantine")
     spool = root.with_name(f"{root.name}.intake")
-    made = CoercedReceiver(receiver, rules, config.ae.title, spool=spool, quarantine=quarantine)
+
+    def ask(study: str, caller: Caller) -> Attributes | None:
+        if leading is None:
+            return None
+        try:
+            return leading.studies([study], caller, []).get(study)
+        except UpstreamError as error:
+            metrics.LEADING_DEGRADED.labels(error.kind.value).inc()
+            _log.warning("received without the leading archive", reason=error.message)
+            return leading.remembered([study]).get(study)
+
+    made = CoercedReceiver(receiver, rules, config.ae.title, spool=spool, quarantine=quarantine, leading=ask)
     made.sweep()
     return made

@@ -14,8 +14,12 @@ from gateway import metrics
 from gateway.coercion.draft import Context
 from gateway.coercion.engine import Plan, plan
 from gateway.coercion.rewrite import write_dataset, write_file
-from gateway.coercion.rules import CoercionFailed, RuleSet, Where
+from gateway.coercion.rules import CoercionFailed, RuleSet, Where, asks_leading
+from gateway.coercion.splice import read_head
+from gateway.dicom.attributes import Attributes
+from gateway.dicom.caller import Caller
 from gateway.dicom.instance import Outgoing, StoredInstance
+from gateway.dicom.tags import StudyInstanceUID
 from gateway.dimse.ports import Incoming, Receiver, StoreRequest
 from gateway.errors import StorageError
 from gateway.logs import get_logger
@@ -27,6 +31,14 @@ QUARANTINED = 0xB000
 """Coercion of data elements (PS3.4 B.2.3): a warning, since the instance is safe here, but not among the others."""
 
 
+Ask = Callable[[str, Caller], Attributes | None]
+"""The leading archive's attributes of a study; None where it does not know it, or could not be asked."""
+
+
+def _nobody(_study: str, _caller: Caller) -> None:
+    return None
+
+
 class CoercedReceiver:
     """Takes C-STORE requests; see :class:`gateway.dimse.ports.Receiver`.
 
@@ -36,16 +48,25 @@ class CoercedReceiver:
         aet: our AE title.
         spool: folder for instances that are arriving, on a local disk.
         quarantine: folder for those that a rule puts aside.
+        leading: what the leading archive says of a study; asked only when a rule takes something from there.
     """
 
     def __init__(
-        self, receiver: Receiver, rules: Callable[[], RuleSet], aet: str, *, spool: Path, quarantine: Path
+        self,
+        receiver: Receiver,
+        rules: Callable[[], RuleSet],
+        aet: str,
+        *,
+        spool: Path,
+        quarantine: Path,
+        leading: Ask = _nobody,
     ) -> None:
         self._receiver = receiver
         self._rules = rules
         self._aet = aet
         self._spool = spool
         self._quarantine = quarantine
+        self._leading = leading
 
     def begin(self, request: StoreRequest) -> Incoming:
         """Open a place for the instance: the next receiver's own, when no rule can concern it.
@@ -57,7 +78,8 @@ class CoercedReceiver:
         context = Context(
             sending=request.caller.aet, receiving=self._aet, host=request.caller.address, system=self._aet
         )
-        made = plan(self._rules(), Where.RECEIVED, context)
+        rules = self._rules()
+        made = plan(rules, Where.RECEIVED, context)
         if not made.rules:
             return self._receiver.begin(request)
         try:
@@ -66,7 +88,14 @@ class CoercedReceiver:
             fcntl.flock(fd, fcntl.LOCK_EX)
         except OSError as error:
             raise StorageError(f"no temporary file: {error.strerror}") from error
-        return _Arriving(self._receiver, request, made, fd, Path(path), self._quarantine)
+
+        def planned(instance: StoredInstance) -> Plan:
+            if not asks_leading(made.rules):
+                return made
+            study = read_head(instance, StudyInstanceUID + 1).text(StudyInstanceUID)
+            return plan(rules, Where.RECEIVED, replace(context, leading=self._leading(study, request.caller)))
+
+        return _Arriving(self._receiver, request, planned, fd, Path(path), self._quarantine)
 
     def sweep(self) -> int:
         """Remove what a crash left in the spool; none of it was acknowledged. How many files there were.
@@ -94,11 +123,17 @@ class _Arriving:
     """One instance that rules may concern; its file is the bare data set."""
 
     def __init__(
-        self, receiver: Receiver, request: StoreRequest, made: Plan, fd: int, path: Path, quarantine: Path
+        self,
+        receiver: Receiver,
+        request: StoreRequest,
+        planned: Callable[[StoredInstance], Plan],
+        fd: int,
+        path: Path,
+        quarantine: Path,
     ) -> None:
         self._receiver = receiver
         self._request = request
-        self._plan = made
+        self._planned = planned
         self._path = path
         self._quarantine = quarantine
         self.fd = fd
@@ -117,7 +152,7 @@ class _Arriving:
     def _commit(self) -> int:
         instance = self._instance()
         try:
-            outgoing = self._plan.apply_to_instance(instance)
+            outgoing = self._planned(instance).apply_to_instance(instance)
         except CoercionFailed as error:
             if not error.quarantine:
                 raise

@@ -12,6 +12,7 @@ import pytest
 from gateway.archive.local import LocalArchive
 from gateway.coercion.parser import parse_rules
 from gateway.coercion.rules import CoercionFailed
+from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller
 from gateway.dicom.instance import StoredInstance
 from gateway.dicom.status import Status
@@ -32,8 +33,8 @@ def archive(tmp_path: Path) -> Iterator[LocalArchive]:
 
 def receiver(archive: LocalArchive, rules: str, tmp_path: Path) -> CoercedReceiver:
     parsed = parse_rules(f"rules: [{rules}]")
-    folders = {"spool": tmp_path / "spool", "quarantine": tmp_path / "quarantine"}
-    return CoercedReceiver(archive, lambda: parsed, "GATEWAY", **folders)
+    spool, quarantine = tmp_path / "spool", tmp_path / "quarantine"
+    return CoercedReceiver(archive, lambda: parsed, "GATEWAY", spool=spool, quarantine=quarantine)
 
 
 def store(receiver: CoercedReceiver, instance: StoredInstance) -> int:
@@ -80,6 +81,21 @@ def test_without_a_rule_that_fits_the_archive_takes_it_directly(archive: LocalAr
     assert store(receiver(archive, rule, tmp_path), written(small(), tmp_path / "in.dcm")) == Status.SUCCESS
     assert only_file(archive).PatientID == "P1"
     assert not (tmp_path / "spool").exists()
+
+
+def test_the_leading_archive_is_asked_when_a_rule_takes_from_it(archive: LocalArchive, tmp_path: Path) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def leading(study: str, caller: Caller) -> Attributes:
+        asked.append((study, caller.aet))
+        return Attributes.of({"PatientName": "Neu^Jörg"})
+
+    rules = parse_rules("rules: [{name: r, where: received, then: [from_leading: {sets: patient}]}]")
+    spool, quarantine = tmp_path / "spool", tmp_path / "quarantine"
+    made = CoercedReceiver(archive, lambda: rules, "GATEWAY", spool=spool, quarantine=quarantine, leading=leading)
+    assert store(made, written(small(), tmp_path / "in.dcm")) == Status.SUCCESS
+    assert asked == [("1.2.3", "OLD_CT")]
+    assert only_file(archive).PatientName == "Neu^Jörg"
 
 
 FAILING = "{{name: r, where: received, on_failure: {}, then: [set: {{StudyDate: '{{StudyID|shift:1}}'}}]}}"
