@@ -90,7 +90,6 @@ class CommitmentSCU:
         inquiry = self.inquiries.apply(uid, Event.REFUSED, self._clock(), why)
         if inquiry.state is State.REFUSED:
             metrics.COMMITMENT_INQUIRIES.labels("refused").inc()
-            _log.warning("commitment could not be asked for", transaction=uid, why=why)
         return inquiry
 
     def on_event(self, event: EventReport, caller: Caller) -> None:

@@ -17,6 +17,7 @@ from gateway.commitment.database import Database
 from gateway.commitment.decision import Decider
 from gateway.commitment.digests import DigestLedger
 from gateway.commitment.inquiries import Inquiry, InquiryLedger
+from gateway.commitment.inquiry import State
 from gateway.commitment.job import Retry
 from gateway.commitment.jobs import JobLedger
 from gateway.commitment.messages import Reference
@@ -179,7 +180,10 @@ class Commitment:
         if answer_within is not None:
             known = replace(known, timeouts=replace(known.timeouts, dimse=answer_within))
         same = self.routes.wants_same_association(peer)
-        return self._scu.request(known, references, linger=self._linger if same else 0.0)
+        inquiry = self._scu.request(known, references, linger=self._linger if same else 0.0)
+        if inquiry.state is State.REFUSED:
+            _log.warning("commitment refused", transaction=inquiry.transaction_uid, peer=peer, why=inquiry.note)
+        return inquiry
 
     def expire(self) -> None:
         """End inquiries whose time is over now, before somebody looks at them."""

@@ -82,6 +82,7 @@ def test_without_a_report_it_is_pending_and_a_refusal_is_an_error(files: list[Pa
         assert (status, "pending, 0 of 1" in out) == (0, True)
     status, out, err = command("commit", "ask", "-c", f"MODALITY@127.0.0.1:{closed_port()}", files[0])
     assert (status, "refused" in out, "cannot connect" in err) == (1, True, True)
+    assert err.count("\n") == 1
 
 
 @pytest.mark.peers
