@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from logging import DEBUG
 from time import monotonic
+from typing import TypeVar
 
 from prometheus_client import Counter, Histogram
 
@@ -57,6 +59,7 @@ _FLUSH_SECONDS = 0.05
 _PENDING_SECONDS = 1.0
 _REMEMBERED = 2048  # bytes of an identifier worth remembering
 _log = get_logger("dimse")
+_T = TypeVar("_T")
 _FREQUENT = frozenset({"echo", "store"})
 """Services that come by the thousand: their requests have a line each only at the level of debugging."""
 
@@ -225,11 +228,10 @@ class Dispatcher:
             supported = self._handlers.find_keys
             if supported is not None and any(tag not in supported for tag in query.keys):
                 answers.pending = Status.PENDING_UNSUPPORTED_KEYS
-            stream = handler(query, session.caller, cancelled)
-            for found in stream:
-                if answers.add(found) and cancelled():
-                    _close(stream)
-                    break
+            with _closing(handler(query, session.caller, cancelled)) as stream:
+                for found in stream:
+                    if answers.add(found) and cancelled():
+                        break
             return Outcome(Status.CANCEL if cancelled.was_true else Status.SUCCESS)
 
         outcome = guarded(run, Status.UNABLE_TO_PROCESS)
@@ -354,10 +356,11 @@ def _retrieve(
 
     def run() -> Outcome:
         nonlocal last, told
-        for last in begin():
-            if last.remaining and monotonic() - told >= _PENDING_SECONDS:
-                told = monotonic()
-                _send_counters(session, message, Outcome(Status.PENDING), last)
+        with _closing(begin()) as stream:
+            for last in stream:
+                if last.remaining and monotonic() - told >= _PENDING_SECONDS:
+                    told = monotonic()
+                    _send_counters(session, message, Outcome(Status.PENDING), last)
         return Outcome(Status.CANCEL if last.remaining and cancelled() else last.final)
 
     outcome = guarded(run, Status.UNABLE_TO_PROCESS)
@@ -387,7 +390,11 @@ def _destination(command: Command) -> str:
         raise Refused("move destination is no AE title", Status.MOVE_DESTINATION_UNKNOWN) from None
 
 
-def _close(stream: Iterator[Attributes]) -> None:
-    close = getattr(stream, "close", None)
-    if close:
-        close()
+@contextmanager
+def _closing(stream: Iterator[_T]) -> Iterator[Iterator[_T]]:
+    """Let a handler that is a generator clean up at once when its operation ends before it does."""
+    try:
+        yield stream
+    finally:
+        if isinstance(stream, Generator):
+            stream.close()

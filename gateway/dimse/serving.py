@@ -6,6 +6,7 @@ at the root of the operation, and answered with a failure; the association goes 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -24,6 +25,7 @@ from gateway.logs import get_logger
 
 _log = get_logger("dimse")
 _T = TypeVar("_T")
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 class Outcome(NamedTuple):
@@ -113,9 +115,12 @@ def receive_instance(receiver: Receiver, exchange: Exchange, message: Message, c
     )
     if not command.has_dataset:
         return Outcome(Status.MISTYPED_ARGUMENT, "C-STORE request without a data set")
-    if request.sop_class_uid != message.context.abstract_syntax or not request.sop_instance_uid:
+    if request.sop_class_uid != message.context.abstract_syntax:
         exchange.discard(message)
         return Outcome(Status.SOP_CLASS_NOT_SUPPORTED, "SOP class is not the presentation context's")
+    if len(request.sop_instance_uid) > 64 or not _UID.fullmatch(request.sop_instance_uid):
+        exchange.discard(message)  # receivers name files after it
+        return Outcome(Status.INVALID_OBJECT_INSTANCE, "Affected SOP Instance UID is no UID")
     opened = or_outcome(lambda: receiver.begin(request), Status.PROCESSING_FAILURE)
     if isinstance(opened, Outcome):
         exchange.discard(message)

@@ -175,11 +175,23 @@ def test_a_client_that_vanishes_stops_its_query() -> None:
 
 
 def test_a_peer_that_does_not_read_is_cut() -> None:
-    with serving(Handlers(find=Finder(studies(1) * 200_000)), deadlines=SHORT) as server, raw(server.port) as peer:
+    finder = Finder(studies(1) * 200_000)
+    with serving(Handlers(find=finder), deadlines=SHORT) as server, raw(server.port) as peer:
         peer.associate([(STUDY_ROOT_FIND, EXPLICIT)])
         peer.send(find_request())
         wait_until(lambda: server.active == 1, "it is served")
         wait_until(lambda: server.active == 0, "it is cut")
+        assert finder.closed.is_set()
+
+
+@pytest.mark.parametrize("uid", ["../../etc/passwd", "1.2.3/4", "", "1..2", "1" * 65])
+def test_what_is_no_uid_never_reaches_a_receiver(uid: str, tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    with serving(Handlers(store=folder)) as server, raw(server.port) as peer:
+        peer.associate([(CT, EXPLICIT)])
+        peer.send(store_request(bytes(100), uid))
+        assert status_of(peer.pdu()) == 0x0117
+    assert folder.requests == []
 
 
 @pytest.mark.parametrize(
