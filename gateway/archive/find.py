@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from gateway.archive.conditions import conditions
@@ -101,7 +102,7 @@ class _Builder:
         computed = {
             tags.NumberOfStudyRelatedSeries: _number(row[5]),
             tags.NumberOfStudyRelatedInstances: _number(row[6]),
-            tags.ModalitiesInStudy: element_of(tags.ModalitiesInStudy, row[7].replace(",", "\\"), ()),
+            tags.ModalitiesInStudy: _modalities(row[7]),
         }
         if tags.SOPClassesInStudy in self._wanted:
             classes = [one for (one,) in self._db.execute(_SOP_CLASSES, (row[3],))]
@@ -109,6 +110,12 @@ class _Builder:
         return _joined(self._patient[1], row[4], computed)
 
 
+@lru_cache(maxsize=1024)
+def _modalities(listed: str) -> Element:
+    return element_of(tags.ModalitiesInStudy, listed.replace(",", "\\"), ())
+
+
+@lru_cache(maxsize=4096)
 def _number(count: int) -> Element:
     return Element("IS", pad("IS", str(count).encode()))
 
@@ -118,7 +125,7 @@ def _joined(above: Attributes, blob: bytes, computed: dict[int, Element]) -> Att
     mine = Attributes.decode(blob, implicit=False)
     if above:
         mine = above.overlay(mine)
-    return Attributes({**mine, **computed})
+    return mine.plus(computed) if computed else mine
 
 
 def patient_and_study(row: Row) -> Attributes:

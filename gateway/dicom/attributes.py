@@ -31,7 +31,8 @@ class Attributes(Mapping[int, Element]):
     __slots__ = ("_elements", "_explicit", "_implicit")
 
     def __init__(self, elements: Mapping[int, Element] | Iterable[tuple[int, Element]] = ()) -> None:
-        self._elements: dict[int, Element] = dict(sorted(dict(elements).items()))
+        given = elements if type(elements) is dict else dict(elements)
+        self._elements: dict[int, Element] = dict(sorted(given.items()))
         self._explicit: bytes | None = None
         self._implicit: bytes | None = None
 
@@ -159,13 +160,20 @@ class Attributes(Mapping[int, Element]):
         dropped = frozenset(tags)
         return Attributes({tag: element for tag, element in self._elements.items() if tag not in dropped})
 
+    def plus(self, elements: Mapping[int, Element]) -> Attributes:
+        """These attributes with elements put over them as they are: ASCII, or in this character set."""
+        return Attributes({**self._elements, **elements})
+
     def overlay(self, other: Attributes) -> Attributes:
         """These attributes with those of ``other`` put over them, in one character set.
 
         Where the two sets differ and ASCII does not do, the result is in ISO_IR 192.
         """
         if other.terms == self.terms or other.is_ascii():
-            return Attributes({**self._elements, **other.without([SpecificCharacterSet])})
+            mine = self._elements.get(SpecificCharacterSet)
+            both = {**self._elements, **other._elements}  # our own
+            both.pop(SpecificCharacterSet, None)
+            return Attributes({**both, SpecificCharacterSet: mine} if mine else both)
         if self.is_ascii():
             return Attributes({**self._elements, **other})
         return Attributes({**self.in_charset((charset.UTF8,)), **other.in_charset((charset.UTF8,))})

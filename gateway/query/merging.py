@@ -40,4 +40,4 @@ def merge(local: Attributes, leading: Attributes | None) -> Attributes:
 
 def marked(entity: Attributes, availability: Availability) -> Attributes:
     """The entity with its Instance Availability."""
-    return Attributes({**entity, tags.InstanceAvailability: availability.value})
+    return entity.plus({tags.InstanceAvailability: availability.value})
