@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from typing import Protocol
 
 from gateway.coercion.changes import UTF8
-from gateway.coercion.draft import Draft
+from gateway.coercion.draft import Draft, text_of
 from gateway.coercion.formats import Format
 from gateway.coercion.nested import change_items
 from gateway.coercion.paths import Path
@@ -281,8 +281,3 @@ def _where_empty(holder: Attributes, *, tag: int, element: Element) -> Mapping[i
 def has_value(attributes: Attributes, tag: int) -> bool:
     """Whether an attribute is there and not empty."""
     return tag in attributes and bool(attributes[tag].value.strip(b" \0"))
-
-
-def text_of(attributes: Attributes, tag: int) -> str:
-    """The value of a string or number attribute as text; several are separated by backslashes."""
-    return attributes.text(tag) or "\\".join(str(one) for one in attributes.numbers(tag))

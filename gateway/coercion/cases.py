@@ -23,7 +23,6 @@ from gateway.dicom.attributes import Attributes
 from gateway.errors import ConfigError
 
 _KEYS = ("name", "where", "sending", "receiving", "host", "leading", "given", "expect", "applied", "fails")
-_ABSENT = {"null", "~", ""}
 
 
 @dataclass(frozen=True)
@@ -95,9 +94,7 @@ def _case(place: Place) -> Case:
 
 
 def _expected(entry: tuple[Place, Place]) -> tuple[Path, str | None]:
-    text = entry[1].text()
-    plain_null = text in _ABSENT and getattr(entry[1].node, "style", None) is None
-    return attribute_path(entry[0]), None if plain_null else text
+    return attribute_path(entry[0]), None if entry[1].is_null else entry[1].text()
 
 
 def run_cases(rules: RuleSet, cases: Iterable[Case]) -> list[Result]:

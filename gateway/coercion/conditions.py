@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.coercion.draft import Context, Draft
+from gateway.coercion.draft import Context, Draft, text_of, values_of
 from gateway.coercion.paths import Path
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.tags import tag_of
@@ -36,7 +36,9 @@ class OneOf:
 
     def __call__(self, holders: list[Attributes], tag: int) -> bool:
         """Compare each single value, and the whole of a multi-valued one."""
-        return any(value in self.values for one in holders for value in (*one.texts(tag), one.text(tag)) if value)
+        return any(
+            value in self.values for one in holders for value in (*values_of(one, tag), text_of(one, tag)) if value
+        )
 
     def accepts(self, text: str) -> bool:
         """The same question to a plain text."""
@@ -51,7 +53,7 @@ class Regex:
 
     def __call__(self, holders: list[Attributes], tag: int) -> bool:
         """Match each single value."""
-        return any(self.pattern.fullmatch(value) for one in holders for value in one.texts(tag))
+        return any(self.pattern.fullmatch(value) for one in holders for value in values_of(one, tag))
 
     def accepts(self, text: str) -> bool:
         """The same question to a plain text."""

@@ -44,6 +44,16 @@ class Context:
     at: datetime | None = None
 
 
+def values_of(attributes: Attributes, tag: int) -> tuple[str, ...]:
+    """The values of a string or number attribute as texts."""
+    return attributes.texts(tag) or tuple(str(one) for one in attributes.numbers(tag))
+
+
+def text_of(attributes: Attributes, tag: int) -> str:
+    """The value of a string or number attribute as text; several are separated by backslashes."""
+    return attributes.text(tag) or "\\".join(values_of(attributes, tag))
+
+
 Mark = tuple[dict[int, Element | None], dict[int, str], Terms | None]
 
 
@@ -88,7 +98,7 @@ class Draft:
 
     def text(self, path: Path) -> str:
         """The first text that stands at a path; empty when there is none."""
-        return next((text for one in self.holders(path) if (text := one.text(path.tag))), "")
+        return next((text for one in self.holders(path) if (text := text_of(one, path.tag))), "")
 
     def put(self, tag: int, element: Element) -> None:
         """Set a top-level attribute; text in ISO_IR 192, sequences in canonical form."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.coercion.actions import text_of
 from gateway.coercion.changes import UTF8
 from gateway.coercion.conditions import (
     All,
@@ -21,7 +20,7 @@ from gateway.coercion.conditions import (
     Title,
     Verdict,
 )
-from gateway.coercion.draft import Context, Draft
+from gateway.coercion.draft import Context, Draft, text_of
 from gateway.coercion.engine import Plan
 from gateway.coercion.rules import Rule, RuleSet, Where
 from gateway.dicom.attributes import Attributes

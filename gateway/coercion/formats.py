@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from gateway.coercion.draft import Draft
+from gateway.coercion.draft import Draft, text_of
 from gateway.coercion.paths import Path, parse_path
 
 _PART = re.compile(r"\{\{|\}\}|\{(?P<reference>[^{}]*)\}|(?P<text>[^{}]+)|(?P<stray>[{}])")
@@ -124,7 +124,7 @@ class Reference:
             return draft.text(self.source)
         known = draft.context.leading
         holders = self.source.holders(known) if known is not None else ()
-        return next((text for one in holders if (text := one.text(self.source.tag))), "")
+        return next((text for one in holders if (text := text_of(one, self.source.tag))), "")
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,8 @@ def texty(place: Place) -> Path:
 
 def filling(place: Place, path: Path) -> Format:
     """A format for an attribute; where it is plain text, the text is checked at once."""
+    if place.is_null:
+        raise place.broken("null is no text", "'nullify' empties an attribute, 'remove' takes it out")
     try:
         found = parse_format(place.text())
     except (BadFormat, BadPath) as error:

@@ -137,12 +137,18 @@ def _action(place: Place, shared: Shared) -> tuple[AnyAction, ...]:
     return ACTIONS[name](value, shared)
 
 
+def _name(place: Place) -> str:
+    if not place.text().strip():
+        raise place.broken("must not be empty")
+    return place.text()
+
+
 def _on_failure(place: Place) -> OnFailure:
     return OnFailure(place.choice(one.value for one in OnFailure))
 
 
 _PARTS: dict[str, Callable[[Place, Shared], object]] = {
-    "name": lambda place, _: place.text(),
+    "name": lambda place, _: _name(place),
     "where": lambda place, _: _where(place),
     "when": lambda place, _: condition(place),
     "then": _actions,

@@ -73,6 +73,12 @@ class Place:
         return isinstance(self.node, yaml.MappingNode)
 
     @property
+    def is_null(self) -> bool:
+        """Whether it is nothing, or the bare word for nothing."""
+        node = self.node
+        return isinstance(node, yaml.ScalarNode) and node.style is None and node.value.lower() in {"", "~", "null"}
+
+    @property
     def is_sequence(self) -> bool:
         """Whether it is a sequence."""
         return isinstance(self.node, yaml.SequenceNode)

@@ -62,6 +62,8 @@ def test_check_says_every_problem_and_exits_2(tmp_path: Path, capsys: pytest.Cap
         ("rules: [{name: a, where: sent, when: {attribute: PatientID}, then: []}]", "exactly one of equals"),
         ("rules: [{name: a, where: sent, then: [charset: LATIN]}]", "'LATIN' is no character set"),
         ("rules: [{name: a, then: []}]", "has no 'where'"),
+        ("rules: [{name: '', where: sent, then: []}]", "must not be empty"),
+        ("rules: [{name: a, where: sent, then: [set: {PatientID: null}]}]", "'nullify' empties an attribute"),
     ],
 )
 def test_problems(text: str, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
 
 from gateway.coercion.draft import Context
 from gateway.coercion.engine import plan
@@ -92,3 +93,63 @@ def test_coerced_keys_carry_their_undo() -> None:
     assert keys.text(PatientID) == "17"
     assert undo(Attributes.of({"PatientID": "17"})).text(PatientID) == "H-17"
     assert undo(Attributes.of({"PatientID": "18"})).text(PatientID) == "18"
+
+
+@pytest.mark.parametrize(
+    ("when", "holds"),
+    [
+        ("{attribute: Rows, equals: 4}", True),
+        ("{attribute: PatientName, regex: 'Doe.*'}", True),
+        ("{attribute: PatientName, regex: Doe}", False),
+        ("{attribute: ImageType, one_of: [AXIAL, ORIGINAL]}", True),
+        ("{attribute: AccessionNumber, empty: true}", True),
+        ("{attribute: AccessionNumber, present: true}", True),
+        ("{attribute: StudyID, present: true}", False),
+        ("{attribute: StudyID, empty: true}", True),
+        ("{attribute: 'ProcedureCodeSequence[0].CodeValue', equals: T1}", True),
+        ("{attribute: 'ProcedureCodeSequence[1].CodeValue', equals: T2}", True),
+        ("{attribute: 'ProcedureCodeSequence[2].CodeValue', equals: T2}", False),
+        ("{not: {attribute: 'ProcedureCodeSequence[2].CodeValue', equals: T2}}", True),
+        ("{attribute: ProcedureCodeSequence.CodeValue, equals: T2}", True),
+        ("{attribute: ProcedureCodeSequence, code: {value: T2, scheme: SRT}}", True),
+        ("{attribute: ProcedureCodeSequence, code: {value: T2, scheme: DCM}}", False),
+        ("{attribute: ProcedureCodeSequence, code: T1}", True),
+        ("{attribute: '(0009,1001)', present: true}", True),
+        ("{sending: {regex: 'CT_.*'}, receiving: [A, GW]}", True),
+        ("{sending: CT}", False),
+        ("{host: 10.0.0.0/8}", True),
+        ("{host: [192.168.0.0/16, 10.1.2.3]}", True),
+        ("{host: 2001:db8::/32}", False),
+        ("{any: [{sending: X}, {all: [{sending: CT_1}, {attribute: Modality, equals: CT}]}]}", True),
+        ("{any: []}", False),
+        ("{all: []}", True),
+    ],
+)
+def test_conditions(when: str, holds: bool, tmp_path: Path) -> None:
+    first, second = Dataset(), Dataset()
+    first.CodeValue, second.CodeValue = "T1", "T2"
+    second.CodingSchemeDesignator = "SRT"
+    dataset = small(ImageType=["ORIGINAL", "PRIMARY"], AccessionNumber="", ProcedureCodeSequence=[first, second])
+    dataset.add_new(0x00090010, "LO", "TEST")
+    dataset.add_new(0x00091001, "LO", "private")
+    rules = parse_rules(f"rules: [{{name: r, where: sent, when: {when}, then: [set: {{PatientComments: yes}}]}}]")
+    made = plan(rules, Where.SENT, Context("CT_1", "GW", "10.1.2.3"))
+    after = reread(made.apply_to_instance(written(dataset, tmp_path / "in.dcm")), tmp_path / "out.dcm")
+    assert ("PatientComments" in after) is holds
+
+
+def test_rules_go_by_priority_and_stop() -> None:
+    rules = parse_rules(
+        "rules:\n"
+        "- {name: last, where: answers, priority: -1, then: [set: {StudyID: last}]}\n"
+        "- {name: second, where: answers, stop: true, then: [set: {StudyID: '{StudyID}2'}]}\n"
+        "- {name: first, where: answers, priority: 5, then: [set: {StudyID: '1'}]}\n"
+    )
+    made = plan(rules, Where.ANSWERS, Context())
+    assert made.apply_to_answer(Attributes()).text(tag_of("StudyID")) == "12"
+
+
+def test_a_rule_is_known_by_what_it_says_and_an_operation_by_its_rules_version() -> None:
+    one, other = parse_rules("rules: []"), parse_rules("rules: [] # the same, said otherwise")
+    assert one.rules == other.rules
+    assert one.version != other.version
