@@ -23,7 +23,7 @@ from gateway.coercion.dcm4chee import import_ldif
 from gateway.coercion.draft import Context
 from gateway.coercion.engine import Plan, plan
 from gateway.coercion.explain import Difference, differences, explain
-from gateway.coercion.folders import instances
+from gateway.coercion.folders import files, instance_of
 from gateway.coercion.given import load_attributes
 from gateway.coercion.lint import lint
 from gateway.coercion.parser import load_rules
@@ -37,6 +37,7 @@ from gateway.daemon.leading import build_leading
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller
 from gateway.dicom.instance import StoredInstance
+from gateway.errors import BadInstance
 
 app = typer.Typer(
     name="rules", help="Check, explain, try and test coercion rules.", no_args_is_help=True, add_completion=False
@@ -99,7 +100,7 @@ def explain_rules(
     as_json: JsonOption = False,
 ) -> None:
     """Say which rules would apply between two AE titles, and why the others not."""
-    attributes = None if file is None else read_head(next(iter(instances(file))))
+    attributes = None if file is None else read_head(instance_of(file))
     found = explain(_rules(rules, config), where, Context(sending, receiving, host), attributes)
     if as_json:
         print_json([{"rule": one.rule.name, "verdict": one.verdict, "why": one.why} for one in found])
@@ -110,7 +111,7 @@ def explain_rules(
 
 @app.command("dry-run")
 def dry_run(  # typer turns each into an option
-    path: Annotated[Path | None, typer.Argument(metavar="FILE|FOLDER")] = None,
+    path: Annotated[Path | None, typer.Argument(metavar="FILE|FOLDER", exists=True)] = None,
     study: Annotated[
         str, typer.Option("--study", metavar="UID", help="A study of the archive, as the leading archive knows it.")
     ] = "",
@@ -127,14 +128,14 @@ def dry_run(  # typer turns each into an option
     if (path is None) is (not study):
         raise typer.BadParameter("name a FILE or FOLDER, or a --study of the archive")
     known = load_attributes(leading) if leading else None
-    found: Iterable[StoredInstance]
+    found: Iterable[Path | StoredInstance]
     if path is not None:
-        found = instances(path)
+        found = files(path)
     else:
         found, told = _of_study(configuration(config), study)
         known = known or told
     made = plan(_rules(rules, config), where, Context(sending, receiving, host, leading=known))
-    results = {one.path: _tried(made, one) for one in found}
+    results = {str(one) if isinstance(one, Path) else one.path: _tried(made, one) for one in found}
     if as_json:
         print_json({name: _plain(result) for name, result in results.items()})
     else:
@@ -156,10 +157,10 @@ def _of_study(config: Config, uid: str) -> tuple[list[StoredInstance], Attribute
         leading.close()
 
 
-def _tried(made: Plan, instance: StoredInstance) -> list[Difference] | str:
+def _tried(made: Plan, one: Path | StoredInstance) -> list[Difference] | str:
     try:
-        return differences(made, read_head(instance))
-    except CoercionFailed as error:
+        return differences(made, read_head(instance_of(one) if isinstance(one, Path) else one))
+    except (CoercionFailed, BadInstance) as error:
         return error.message
 
 

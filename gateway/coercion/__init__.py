@@ -13,15 +13,15 @@ The language:
 
 - ``rules``, ``conditions``, ``actions``, ``sources``, ``identity``, ``charsets`` are its values, on ``paths`` and
   ``formats``; ``values`` knows what an attribute may have; ``nested`` changes inside sequences;
-- ``parser`` with ``parse_conditions``, ``parse_actions`` and ``parse_shared`` makes them from YAML (``yamlnodes``) once,
-  and reports every mistake at once with its line; ``printer`` turns them back, ``schema`` describes them to editors;
+- ``parser`` with ``parse_conditions``, ``parse_actions`` and ``parse_shared`` makes them from YAML (``yamlnodes``), and
+  reports every mistake at once with its line; ``printer`` turns them back, ``schema`` describes them to editors;
 - ``lint``, ``explain``, ``cases``, ``given``, ``folders`` and ``dcm4chee`` (on ``ldif``) are the admin's tools;
 - ``reload`` keeps the rules in force and reads them again when their file changes.
 
 The bytes:
 
-- ``heads`` finds where elements begin and end; ``layouts`` recognises heads met before; ``convert`` writes text in another
-  character set, puts elements in order and knows big endian;
-- ``patch`` is a change made ready for many files, ``splice`` applies it to one, ``rewrite`` makes a file of the outcome;
+- ``heads`` finds where elements begin and end; ``layouts`` recognises heads met before; ``convert`` writes text in
+  another character set, puts elements in order and knows big endian;
+- ``patch`` is a change made ready for many files, ``splice`` applies it to one, ``rewrite`` makes a file of that;
 - ``original`` records what was changed; ``undo`` gives the asker of coerced query keys the own ones back.
 """

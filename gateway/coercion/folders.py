@@ -14,18 +14,14 @@ from gateway.dicom.instance import StoredInstance
 from gateway.errors import BadInstance
 
 
-def instances(path: Path) -> Iterator[StoredInstance]:
-    """The DICOM files under a path, which may be one of them; other files of a folder are passed over.
-
-    Raises:
-        BadInstance: the path is a file, but no DICOM file.
-    """
+def files(path: Path) -> Iterator[Path]:
+    """The DICOM files under a path, or the path itself where it is a file; a DICOMDIR is none of them."""
     if path.is_file():
-        yield instance_of(path)
+        yield path
         return
     for file in sorted(one for one in path.rglob("*") if one.is_file()):
-        if is_dicom(file):
-            yield instance_of(file)
+        if is_dicom(file) and file.name.upper() != "DICOMDIR":
+            yield file
 
 
 def is_dicom(path: Path) -> bool:

@@ -121,3 +121,14 @@ def test_dry_run_shows_each_difference_with_its_rule(tmp_path: Path, capsys: pyt
     assert "- Doe^John" in out
     assert "+ Müller^Jörg" in out
     assert (tmp_path / "a.dcm").read_bytes() == before, "nothing is written"
+
+
+def test_dry_run_goes_on_after_a_file_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(small(), tmp_path / "a.dcm")
+    (tmp_path / "b.dcm").write_bytes(bytes(128) + b"DICM" + b"nothing more")
+    (tmp_path / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
+    assert run(["rules", "dry-run", str(tmp_path), "--json"]) == 1
+    first, second = json.loads(capsys.readouterr().out).values()
+    assert first == []
+    assert "error" in second
+    assert run(["rules", "dry-run", str(tmp_path / "missing.dcm")]) == 2
