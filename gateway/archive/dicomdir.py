@@ -46,6 +46,7 @@ TYPE_HEADER = b"\4\0\x30\x14CS"
 NEXT_AT, USE_AT, LOWER_AT, BODY_AT = 16, 28, 38, 42
 """Offsets from a record's item tag to the values of its links, and to its type element."""
 
+_new = tuple.__new__
 _RANK = {"PATIENT": 0, "STUDY": 1, "SERIES": 2}
 _SHORT = Struct("<HH2sH")
 _KEYS = {b"\x00\x15": 0, b"\x10\x15": 1, b"\x11\x15": 2, b"\x12\x15": 3}
@@ -287,7 +288,8 @@ class Dicomdir:
         if pos > size:
             return None
         name = body[8 : 8 + type_length].decode("latin-1").strip()
-        return Record(at, following, lower, use != 0, name, found[0], found[1], found[2], found[3], body, pos)
+        fields = (at, following, lower, use != 0, name, *found, body, pos)
+        return _new(Record, fields)  # twice as fast as calling Record, and done a million times
 
     def _unusual(self, at: int) -> Record | None:
         try:

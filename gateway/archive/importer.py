@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 
-from gateway.archive import fileid, rows
+from gateway.archive import fileid, rows, schema
 from gateway.archive.dicomdir import Dicomdir, Quarantined, Record
 from gateway.archive.index import Index, get_meta, set_meta
 from gateway.dicom import tags
@@ -35,6 +35,9 @@ ON CONFLICT (uid) DO UPDATE SET published = excluded.published, file_id = exclud
  dataset_offset = CASE WHEN file_id = excluded.file_id THEN dataset_offset ELSE 0 END
 WHERE file_id = excluded.file_id OR published NOT IN (0, excluded.published)"""
 """What is deleted stays deleted; what we stored and did not publish yet stays ours; a moved file is followed."""
+
+_INSERT_FIRST = """INSERT OR IGNORE INTO instance
+(series, uid, sop_class, transfer_syntax, file_id, published, attributes) VALUES (?, ?, ?, ?, ?, ?, ?)"""
 
 Progress = Callable[[int], None]
 
@@ -69,6 +72,8 @@ class Importer:
         self._study = self._series = 0
         self._batch: list[tuple[int, str, str, str, str, int, bytes]] = []
         self._touched: set[int] = set()
+        self._later: set[int] = set()
+        self._first = False
         self._epoch = 0
         self._places: dict[tuple[str, int], int] = {}
 
@@ -82,8 +87,12 @@ class Importer:
             self._epoch = int(get_meta(db, "epoch", 1)) + 1
             set_meta(db, "epoch", self._epoch)
             before = _count(db)
+            self._first = not before and not db.execute("SELECT EXISTS (SELECT 1 FROM tombstone)").fetchone()[0]
+            if self._first:
+                db.execute("DROP INDEX IF EXISTS instance_series")
+                db.execute("DROP INDEX IF EXISTS instance_bare")
         walk = source.records()
-        while part := list(islice(walk, _PART if before else _FIRST_PART)):
+        while part := list(islice(walk, _FIRST_PART if self._first else _PART)):
             with self._index.write() as db:
                 for _, record in part:
                     self._take(db, record)
@@ -91,6 +100,9 @@ class Importer:
             self._progress(self._done.instances)
         self._done.quarantined.extend(source.quarantined)
         with self._index.write() as db:
+            for statement in schema.LATE_INDEXES.split(";"):
+                db.execute(statement)
+            rows.recount(db, self._later)
             self._done.added = _count(db) - before
             if source.consistent and not self._done.quarantined:
                 self._done.dropped = self._drop(db)
@@ -174,11 +186,15 @@ class Importer:
         self._touched.add(self._series)
 
     def _flush(self, db: sqlite3.Connection) -> None:
-        if db.executemany(_INSERT, self._batch).rowcount != len(self._batch):
+        insert = _INSERT_FIRST if self._first else _INSERT
+        if db.executemany(insert, self._batch).rowcount != len(self._batch):
             self._done.ambiguous = True
         self._done.instances += len(self._batch)
         self._batch.clear()
-        rows.recount(db, self._touched)
+        if self._first:
+            self._later |= self._touched
+        else:
+            rows.recount(db, self._touched)
         self._touched = {self._series} if self._series else set()
 
     def _drop(self, db: sqlite3.Connection) -> int:

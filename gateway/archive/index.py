@@ -66,10 +66,11 @@ class Index:
                     f"the index has schema version {found}, this program knows {schema.VERSION}",
                     hint="use the newer program, or remove the index: it is rebuilt from the DICOMDIR",
                 )
-            if found == schema.VERSION:
-                return False
-            db.executescript(f"BEGIN;{schema.TABLES}{schema.INDEXES}PRAGMA user_version={schema.VERSION};COMMIT")
-            return True
+            new = found < schema.VERSION
+            if new:
+                db.executescript(f"BEGIN;{schema.TABLES}{schema.INDEXES}PRAGMA user_version={schema.VERSION};COMMIT")
+            db.executescript(schema.LATE_INDEXES)  # a first import may have been killed before it made them
+            return new
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
