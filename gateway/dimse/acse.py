@@ -9,6 +9,7 @@ sorted out before they see it.
 from __future__ import annotations
 
 import logging
+import re
 import struct
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -49,7 +50,11 @@ logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 _FIXED = 74  # header, protocol version, AE titles, reserved bytes (PS3.8 Tables 9-11 and 9-17)
 _ITEM = struct.Struct(">BxH")
 _APPLICATION, _CONTEXT_RQ, _CONTEXT_AC, _USER_INFORMATION = 0x10, 0x20, 0x21, 0x50
-_USER_ITEMS = frozenset({0x51, 0x52, 0x53, 0x54, 0x55, 0x56, 0x58, 0x59})
+_IMPLEMENTATION, _ROLE, _VERSION_NAME, _EXTENDED = 0x52, 0x54, 0x55, 0x56
+_USER_ITEMS = frozenset({0x51, 0x53, 0x58, 0x59})
+_UID = re.compile(rb"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")
+_NO_UID = b"2.25.0"
+"""Stands for what is no UID: of the right form and nobody's, so that its context is rejected and the rest goes on."""
 _FAULTS = (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, struct.error)
 
 
@@ -172,11 +177,33 @@ def _known_items(data: bytes) -> bytes:
     parts = []
     for item_type, item in _split(data):
         if item_type == _USER_INFORMATION:
-            known = b"".join(sub for sub_type, sub in _split(item[4:]) if sub_type in _USER_ITEMS)
+            known = b"".join(sub for sub_type, sub in _split(item[4:]) if _is_usable(sub_type, sub))
             parts.append(_ITEM.pack(item_type, len(known)) + known)
-        elif item_type in {_APPLICATION, _CONTEXT_RQ, _CONTEXT_AC}:
-            parts.append(item)
+        elif item_type in {_CONTEXT_RQ, _CONTEXT_AC}:
+            inner = b"".join(_with_uid(sub_type, sub[4:]) for sub_type, sub in _split(item[8:]))
+            parts.append(_ITEM.pack(item_type, 4 + len(inner)) + item[4:8] + inner)
+        elif item_type == _APPLICATION:
+            parts.append(_with_uid(item_type, item[4:]))
     return b"".join(parts)
+
+
+def _with_uid(item_type: int, value: bytes) -> bytes:
+    """An item whose value is a UID; pydicom would warn of a bad one, with the peer's bytes in the text."""
+    uid = value.rstrip(b"\0 ")
+    if len(uid) > 64 or not _UID.fullmatch(uid):
+        uid = _NO_UID
+    return _ITEM.pack(item_type, len(uid)) + uid
+
+
+def _is_usable(item_type: int, item: bytes) -> bool:
+    if item_type == _IMPLEMENTATION:
+        return _UID.fullmatch(item[4:].rstrip(b"\0 ")) is not None
+    if item_type in {_ROLE, _EXTENDED}:
+        length = int.from_bytes(item[4:6], "big")
+        return _UID.fullmatch(item[6 : 6 + length].rstrip(b"\0 ")) is not None
+    if item_type == _VERSION_NAME:
+        return 1 <= len(item) - 4 <= 16 and item[4:].isascii() and item[4:].decode().isprintable()
+    return item_type in _USER_ITEMS
 
 
 def _user_data(pdu: Any) -> list[Any]:

@@ -224,6 +224,16 @@ def test_an_unlimited_window_is_answered_with_one_operation_at_a_time() -> None:
     assert accept.window == (1, 1)
 
 
+def test_a_context_with_what_is_no_uid_is_rejected_and_the_others_are_not() -> None:
+    data = acse.encode_request(AssociateRequest("A", "B", propose([(FIND, EXPLICIT), (CT, EXPLICIT)]), 0))
+    request = acse.decode_request(data.replace(CT.encode(), b"1.02.SECRET".ljust(len(CT))))
+    accept, usable = decide(
+        request, lambda uid: Offer((EXPLICIT,)) if uid == FIND else None, lambda _uid, _asked: None, max_length=0
+    )
+    assert [one.result for one in accept.contexts] == [0, 3]
+    assert set(usable) == {1}
+
+
 def test_titles_of_strangers_are_made_printable() -> None:
     data = bytearray(acse.encode_request(AssociateRequest("A", "B", (), 0)))
     data[10:42] = bytes(range(0xF0, 0x100)) + b"A\\B\n".ljust(16, b"\0")
@@ -232,9 +242,10 @@ def test_titles_of_strangers_are_made_printable() -> None:
 
 
 def test_nothing_of_a_request_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    data = with_user_item(0x55, b"\xff\xfe")
-    with caplog.at_level(logging.DEBUG), pytest.raises(ProtocolError):
-        acse.decode_request(data)
+    with caplog.at_level(logging.DEBUG):
+        assert acse.decode_request(with_user_item(0x55, b"\xff\xfe")).calling == "A"
+        with pytest.raises(ProtocolError):
+            acse.decode_request(with_user_item(0x51, b"SECRET"))
     assert caplog.text == ""
 
 
