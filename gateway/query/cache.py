@@ -158,6 +158,7 @@ class CachedLeading:
     def close(self) -> None:
         """End what goes on in the background."""
         self._queries.close()
+        self._studies.close()
         self._shelf.close()
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextvars import copy_context
 from dataclasses import dataclass, replace
-from threading import Lock
+from threading import Lock, Thread
 
 from gateway import metrics
 from gateway.dicom.attributes import Attributes
@@ -20,7 +21,7 @@ from gateway.query.ttl import Entry, Lifetimes, Limits, TTLStore
 MAX_WAIT = 60.0
 """Seconds to wait for a look-up that somebody else began."""
 
-_OUTCOMES = ("hit", "empty", "miss", "stale", "failed", "coalesced")
+_OUTCOMES = ("hit", "empty", "miss", "stale", "failed", "coalesced", "refresh")
 _FAILURES = Limits(max_entries=10_000)
 _SHELF = b"S"
 _Found = Attributes | None
@@ -66,7 +67,7 @@ class StudyCache:
         self._shelf = shelf or NoShelf()
         labels = (archive, "studies")
         self._source = source
-        self._lifetimes = replace(lifetimes, refresh_ahead=1.0)
+        self._lifetimes = lifetimes
         self._brief = replace(lifetimes, stale_if_error=0.0)
         self._clock = clock
         self._lock = Lock()
@@ -74,6 +75,7 @@ class StudyCache:
         self._failures: TTLStore[str, UpstreamError] = TTLStore(_FAILURES, clock, lambda: None)
         self._seen: TTLStore[str, Attributes] = TTLStore(limits, clock, lambda: None)
         self._flights: dict[str, Future[_Found]] = {}
+        self._refreshing: Thread | None = None
         self._generation = 0
         self._count = {name: metrics.CACHE_LOOKUPS.labels(*labels, name) for name in _OUTCOMES}
         self._gauges = (metrics.CACHE_ENTRIES.labels(*labels), metrics.CACHE_BYTES.labels(*labels))
@@ -85,6 +87,7 @@ class StudyCache:
             UpstreamError: the archive could not tell, and for at least one of them nothing is remembered.
         """
         plan = self._plan(dict.fromkeys(uids))
+        self._refresh([uid for uid, entry in plan.kept.items() if self._clock() >= entry.due_at], caller)
         if plan.mine:
             self._ask(plan, caller)
         self._wait(plan)
@@ -142,6 +145,26 @@ class StudyCache:
         self.used(plan.kept)
         self._count["coalesced"].inc(len(plan.awaited))
         return plan
+
+    def _refresh(self, due: list[str], caller: Caller) -> None:
+        """Look up anew in the background what will soon be stale; one look-up at a time."""
+        with self._lock:
+            if not due or (self._refreshing is not None and self._refreshing.is_alive()):
+                return
+            left = [uid for uid in due if uid not in self._flights and self._failures.get(uid) is None]
+            if not left:
+                return
+            plan = _Plan({}, {}, {uid: Future() for uid in left})
+            self._flights.update(plan.mine)
+            context = copy_context()
+            self._refreshing = Thread(target=context.run, args=(self._ask, plan, caller), name="refresh", daemon=True)
+            self._refreshing.start()
+        self._count["refresh"].inc(len(left))
+
+    def close(self) -> None:
+        """Wait for a refresh under way."""
+        if self._refreshing is not None:
+            self._refreshing.join()
 
     def _ask(self, plan: _Plan, caller: Caller) -> None:
         """Look up what nobody asks yet, all at once; whatever happens, those who wait are told."""

@@ -41,7 +41,11 @@ class Stage:
         if "asked" in step:
             wait_until(lambda: len(self.archive.asked) == step["asked"], f"{step['asked']} queries upstream")
         if "looked_up" in step:
-            assert len(self.archive.looked_up) == step["looked_up"]
+            wait_until(lambda: len(self.archive.looked_up) == step["looked_up"], f"{step['looked_up']} look-ups")
+        wait_until(self.is_quiet, "refreshes to end")
+
+    def is_quiet(self) -> bool:
+        return not self.cache._queries._flights and not self.cache._studies._flights
 
     def do_upstream(self, step: dict[str, Any]) -> None:
         what = step["upstream"]
