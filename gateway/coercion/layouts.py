@@ -43,9 +43,14 @@ class Marks:
         return cls(getter, getter(data), marks[-1], found.end)
 
     def fit(self, window: Window) -> bool:
-        """Whether a head has this layout. The last mark alone tells most that have not."""
+        """Whether a head has this layout. The last mark alone tells most that have not.
+
+        A layout that ends with its data set fits only one that is all at hand and ends there too.
+        """
         data = window.data
-        return data[self.last] == self.expected[-1] and self.end <= window.whole and self.getter(data) == self.expected
+        if data[self.last] != self.expected[-1] or self.end > window.whole or self.getter(data) != self.expected:
+            return False
+        return bool(self.expected[-1]) or len(data) == window.whole == self.end
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,8 @@ class Patch:
         if values is None or target != terms:
             return self._converted(window, terms, UTF8 if values is None else target, syntax)
         if any(tag in _EXPECTED and found.place(tag)[0] == found.place(tag)[1] for tag in values):
-            outline(window, PIXELS, syntax)  # out of order it may stand further down: look, or there would be two
+            # Out of order it may stand further down: the layout has to reach that far, or there would be two of it.
+            found = outline(window, PIXELS - 1, syntax)
         return self._cut(window, Cuts.of(window.data, found, values, _CHARSET), syntax)
 
     def _cut(self, window: Window, layout: Cuts, syntax: Syntax) -> tuple[bytes, int]:

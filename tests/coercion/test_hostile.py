@@ -113,3 +113,36 @@ def test_a_layout_that_only_seems_known_is_not_taken_for_it(tmp_path: Path) -> N
         assert after.PatientID == "LONGER-ID"
         one.PatientID = "LONGER-ID"
         assert {e.tag: e.value for e in after} == {e.tag: e.value for e in one}
+
+
+def test_what_lies_behind_the_bytes_at_hand_is_not_taken_for_the_end(tmp_path: Path) -> None:
+    patch = Patch(Changes(Attributes.of({"StudyID": "S", "PatientName": "Αλέξης"})))
+    long = "x" * 9000  # two of them: the head ends behind the first read
+    texts = {"AdditionalPatientHistory": long, "PatientComments": long, "PixelData": None}
+    ends_here, goes_on = small(**texts), small(**texts, StudyID="OLD", RequestedProcedureComments="größer")
+    goes_on.SpecificCharacterSet = ends_here.SpecificCharacterSet = "ISO_IR 100"
+    for one in (ends_here, goes_on):
+        for keyword in ("PixelData", "Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "SeriesInstanceUID"):
+            del one[keyword]
+    del ends_here["StudyInstanceUID"]
+    del goes_on["StudyInstanceUID"]
+    for number, one in enumerate([ends_here, goes_on, ends_here]):
+        instance = written(one, tmp_path / f"{number}.dcm")
+        after = reread(splice(instance, patch), tmp_path / "out.dcm")
+        assert [e.tag for e in after if e.keyword == "StudyID"] == [0x00200010]
+        assert (after.StudyID, after.PatientName) == ("S", "Αλέξης")
+        assert after.get("RequestedProcedureComments") == one.get("RequestedProcedureComments")
+        assert dataset_bytes(splice(instance, patch)).count(b"\x20\x00\x10\x00SH") == 1
+
+
+def test_a_patient_id_out_of_place_is_found_in_each_instance(tmp_path: Path) -> None:
+    patch = Patch(Changes(Attributes.of({"PatientID": "NEW"})))
+    bare = small()
+    del bare["PatientID"]
+    in_order = written(bare, tmp_path / "1.dcm")
+    whole = Path(in_order.path).read_bytes()
+    at = whole.index(b"\x28\x00\x02\x00US")
+    misplaced = b"\x10\x00\x20\x00LO\x02\x00P1"
+    (tmp_path / "2.dcm").write_bytes(whole[:at] + misplaced + whole[at:])
+    for instance in (in_order, stored(tmp_path / "2.dcm")):
+        assert dataset_bytes(splice(instance, patch)).count(b"\x10\x00\x20\x00LO") == 1
