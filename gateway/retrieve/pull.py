@@ -9,14 +9,14 @@ the same instances do not ask again, each in turn.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from gateway.dicom.instance import StoredInstance
-from gateway.errors import Cancelled, GatewayError
+from gateway.errors import Cancelled, GatewayError, StorageError
 from gateway.logs import carried, get_logger
 from gateway.metrics import PULLS
 from gateway.retrieve.arrival import Keeper, PullReceiver
@@ -26,6 +26,8 @@ from gateway.retrieve.upstream import Upstream
 
 _log = get_logger("retrieve")
 _IDLE_SECONDS = 0.02
+_ATTEMPTS = 2
+"""How often one waiter asks the leading archive, when pulls end without saying how: on a full disk, say."""
 _pause = threading.Event()  # never set: a wait that a stop of the process ends
 
 
@@ -55,13 +57,9 @@ class PullThrough:
 
     def _run(self, lead: Lead, folder: Path, missing: Missing) -> None:
         """A pull's thread: ask the leading archive and say how it ended."""
-        wanted = wanted_of(missing)
         problem, outcome = "internal error", "failed"
-        log = Log(folder)
         try:
-            lead.want(wanted)
-            receiver = PullReceiver(folder, wanted, self._keep)
-            self._upstream.fetch(missing, receiver, _Count(log, wanted), lead.is_unwanted)
+            self._fetch(lead, folder, missing)
             problem, outcome = "", "done"
         except Cancelled:
             problem = outcome = "abandoned"
@@ -70,10 +68,22 @@ class PullThrough:
             _log.error("pull failed", reason=problem)
         except Exception:  # noqa: BLE001 - a thread's root: logged, and said to those who wait
             _log.exception("pull failed")
+        PULLS.labels(outcome).inc()
+        asked = tuple(one.sop_instance_uid for one in missing.instances)
+        try:
+            lead.end(Ended(asked, problem, abandoned=outcome == "abandoned"))
+        except StorageError as error:
+            _log.error("nobody can be told how a pull ended", reason=error.message)
+
+    def _fetch(self, lead: Lead, folder: Path, missing: Missing) -> None:
+        wanted = wanted_of(missing)
+        lead.want(wanted)
+        log = Log(folder)
+        try:
+            receiver = PullReceiver(folder, wanted, self._keep)
+            self._upstream.fetch(missing, receiver, _Count(log, wanted), lead.is_unwanted)
         finally:
             log.close()
-            PULLS.labels(outcome).inc()
-            lead.end(Ended(tuple(wanted.series_of), problem, abandoned=outcome == "abandoned"))
 
 
 class _Count:
@@ -99,6 +109,7 @@ class Inflow:
         self._missing = missing
         self._run = run
         self._outstanding = {one.sop_instance_uid: one for one in missing.instances}
+        self._attempts = 0
 
     def __enter__(self) -> Self:
         return self
@@ -111,9 +122,9 @@ class Inflow:
     def __iter__(self) -> Iterator[StoredInstance | Unsent | None]:
         """Each instance as it arrives, or why it will not; None now and then while there is nothing to tell."""
         while self._outstanding:
-            news = list(self._news())
+            news = list(self._news()) or self._lead()
             yield from news
-            if not news and self._outstanding and not (yield from self._led()):
+            if not news:
                 _pause.wait(_IDLE_SECONDS)
                 yield None
 
@@ -127,22 +138,27 @@ class Inflow:
                     if self._outstanding.pop(uid, None):
                         yield Unsent(uid, one.problem or "the leading archive did not send it")
 
-    def _led(self) -> Generator[StoredInstance | Unsent, None, bool]:
-        """Become the one who asks, if nobody does; true when something came of it."""
+    def _lead(self) -> list[StoredInstance | Unsent]:
+        """Become the one who asks, if nobody does; what the one before said last.
+
+        Nothing is yielded while the right is held: whoever stops iterating then would take it along.
+        """
         lead = self._entry.lead()
         if lead is None:
-            return False
-        news = list(self._news())  # what the one before said last
-        yield from news
-        left = [one for one in self._missing.instances if one.sop_instance_uid in self._outstanding]
-        if not left:
+            return []
+        news = list(self._news())
+        left = tuple(one for one in self._missing.instances if one.sop_instance_uid in self._outstanding)
+        if not left or self._attempts == _ATTEMPTS:
             lead.end()
-            return True
-        whole = frozenset(self._missing.whole_series) if len(left) == len(self._missing.instances) else frozenset()
-        missing = replace(self._missing, instances=tuple(left), whole_series=whole)
+            self._outstanding.clear()
+            return news + [Unsent(one.sop_instance_uid, "pulls end without a word") for one in left]
+        self._attempts += 1
+        is_all = len(left) == len(self._missing.instances)
+        whole = self._missing.whole_series if is_all else frozenset()
+        missing = replace(self._missing, instances=left, whole_series=whole)
         run = carried(self._run)
         threading.Thread(target=run, args=(lead, self._entry.folder, missing), name="pull", daemon=True).start()
-        return True
+        return news
 
 
 def wanted_of(missing: Missing) -> Wanted:

@@ -14,6 +14,7 @@ Locks are flock(2): they belong to an open file, end with the process, and work 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -21,10 +22,13 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from gateway.dicom.instance import StoredInstance
+from gateway.errors import StorageError
 
 
 def hashed(uid: str) -> str:
@@ -81,10 +85,10 @@ class Log:
         whole = data[: data.rfind(b"\n") + 1]
         position, self._read = self._read, self._read + len(whole)
         for line in whole.splitlines(keepends=True):
-            value = json.loads(line)
+            value = _value(line)
             if "instance" in value:
                 yield Arrived(StoredInstance(**value["instance"]))
-            elif position >= self._joined:
+            elif "asked" in value and position >= self._joined:
                 yield Ended(tuple(value["asked"]), value["problem"], value["abandoned"])
             position += len(line)
 
@@ -99,7 +103,11 @@ class Entry:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._users = _hold(folder)
-        self._log = Log(folder)
+        try:
+            self._log = Log(folder)
+        except OSError:
+            os.close(self._users)
+            raise
         self.news = self._log.news
 
     def lead(self) -> Lead | None:
@@ -129,8 +137,9 @@ class Lead:
     def want(self, wanted: Wanted) -> None:
         """Say which instances are asked for, so that :meth:`Spool.expecting` finds this folder."""
         temporary = self._folder / "wanted.new"
-        temporary.write_text(json.dumps(asdict(wanted)), encoding="ascii")
-        temporary.rename(self._folder / "wanted")
+        with _storage():
+            temporary.write_text(json.dumps(asdict(wanted)), encoding="ascii")
+            temporary.rename(self._folder / "wanted")
 
     def is_unwanted(self) -> bool:
         """Whether every user has left."""
@@ -145,12 +154,18 @@ class Lead:
             os.close(fd)
 
     def end(self, ended: Ended | None = None) -> None:
-        """Say how it ended, if it was begun, and give the right back."""
-        (self._folder / "wanted").unlink(missing_ok=True)
-        if ended:
-            _append(self._folder, asdict(ended))
-        os.close(self._fd)
-        sweep(self._folder)
+        """Say how it ended, if it was begun, and give the right back, which is done whatever fails.
+
+        Raises:
+            StorageError: nobody could be told.
+        """
+        try:
+            (self._folder / "wanted").unlink(missing_ok=True)
+            if ended:
+                _append(self._folder, asdict(ended))
+        finally:
+            os.close(self._fd)
+            sweep(self._folder)
 
 
 class Spool:
@@ -165,8 +180,13 @@ class Spool:
         self._wanted: dict[Path, tuple[int, Wanted]] = {}
 
     def enter(self, study_instance_uid: str) -> Entry:
-        """Hold the folder of a study, made if it is not there."""
-        return Entry(self._root / hashed(study_instance_uid))
+        """Hold the folder of a study, made if it is not there.
+
+        Raises:
+            StorageError: it cannot be made.
+        """
+        with _storage():
+            return Entry(self._root / hashed(study_instance_uid))
 
     def expecting(self, sop_instance_uid: str) -> tuple[Path, Wanted] | None:
         """The folder of the pull that asked for this instance, whichever process runs it."""
@@ -200,7 +220,11 @@ class Spool:
 
 
 def record(folder: Path, instance: StoredInstance) -> None:
-    """Say that an instance has arrived; from any thread or process."""
+    """Say that an instance has arrived; from any thread or process.
+
+    Raises:
+        StorageError: it cannot be written down, so nobody will send it on.
+    """
     _append(folder, {"instance": asdict(instance)})
 
 
@@ -239,9 +263,29 @@ def _hold(folder: Path) -> int:
         os.close(fd)
 
 
-def _append(folder: Path, value: dict[str, object]) -> None:
-    fd = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+def _value(line: bytes) -> dict[str, Any]:
+    """What a line says; a line that a full disk cut short says nothing."""
     try:
-        os.write(fd, json.dumps(value, separators=(",", ":")).encode() + b"\n")
-    finally:
-        os.close(fd)
+        value = json.loads(line)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _append(folder: Path, value: dict[str, object]) -> None:
+    with _storage():
+        fd = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        line = json.dumps(value, separators=(",", ":")).encode() + b"\n"
+        try:
+            if os.write(fd, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(fd)
+
+
+@contextmanager
+def _storage() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"the spool cannot be used: {error.strerror}") from error

@@ -24,14 +24,15 @@ class Supply:
     """The parcels of one retrieve; close it when they have been sent, since pulled files go then."""
 
     def __init__(self, plan: Plan, pull: PullThrough | None, coercion: Coercion, recipient: Recipient) -> None:
-        self._open = ExitStack()
         self.local: list[Parcel] = []
         self._inflows: list[tuple[Inflow, Coerce]] = []
-        for study in plan.studies:
-            coerce = coercion.for_study(study.leading, recipient)
-            self.local += (Parcel(one, coerce) for one in study.local)
-            if study.missing and pull:
-                self._inflows.append((self._open.enter_context(pull.open(study.missing)), coerce))
+        with ExitStack() as stack:
+            for study in plan.studies:
+                coerce = coercion.for_study(study.leading, recipient)
+                self.local += (Parcel(one, coerce) for one in study.local)
+                if study.missing and pull:
+                    self._inflows.append((stack.enter_context(pull.open(study.missing)), coerce))
+            self._open = stack.pop_all()
 
     def __enter__(self) -> Self:
         return self

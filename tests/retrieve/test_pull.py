@@ -306,6 +306,26 @@ def test_what_was_received_and_not_passed_on_is_counted_and_logged(
     assert any(record.levelname == "ERROR" and "A700H" in str(record.msg) for record in caplog.records)
 
 
+def test_a_spool_that_cannot_be_written_fails_the_pull_and_nobody_waits(tmp_path: Path) -> None:
+    receiver = Destined(tmp_path / "out")
+    with (
+        leading_archive(tmp_path) as (script, asked),
+        destination(receiver) as viewer,
+        gateway(tmp_path, [instance("far", "9", 1)], [Destination(viewer)], asked) as world,
+        world.association(MOVE) as association,
+    ):
+        script.hold = 1
+        responses = association.move(MOVE, identifier(), "VIEWER")
+        assert next(responses).status == Status.PENDING
+        assert script.held.wait(10)
+        [folder] = world.spool.iterdir()
+        (folder / "log").rename(folder / "gone")
+        (folder / "log").mkdir()
+        script.go_on.set()
+        last = [*responses][-1]
+        assert (last.status, last.completed, last.failed) == (Status.SUBOPERATIONS_COMPLETE_WITH_FAILURES, 2, 4)
+
+
 def test_a_destination_that_is_down_ends_the_pull(tmp_path: Path) -> None:
     with (
         leading_archive(tmp_path) as (script, asked),

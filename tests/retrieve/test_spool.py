@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 from gateway.dicom.instance import StoredInstance
+from gateway.errors import StorageError
 from gateway.retrieve.spool import Arrived, Ended, Spool, Wanted, record
 from tests.support.processes import Running
 from tests.support.waiting import wait_until
@@ -131,3 +134,34 @@ def test_what_killed_processes_left_is_swept_and_what_is_in_use_stays(tmp_path: 
         leader.kill()
     Spool(root).sweep()
     assert list(root.iterdir()) == []
+
+
+def test_a_line_that_a_full_disk_cut_short_says_nothing(tmp_path: Path) -> None:
+    entry = Spool(tmp_path).enter("1.2")
+    record(entry.folder, arrived(1))
+    with (entry.folder / "log").open("ab") as log:
+        log.write(b'{"instance":{"patient\n')
+    record(entry.folder, arrived(2))
+    assert list(entry.news()) == [Arrived(arrived(1)), Arrived(arrived(2))]
+    entry.close()
+
+
+def test_a_right_is_given_back_although_nobody_can_be_told(tmp_path: Path) -> None:
+    entry = Spool(tmp_path).enter("1.2")
+    lead = entry.lead()
+    assert lead is not None
+    log = entry.folder / "log"
+    log.unlink()
+    log.mkdir()
+    with pytest.raises(StorageError):
+        lead.end(Ended(("1.2.3.1",)))
+    again = entry.lead()
+    assert again is not None
+    again.end()
+    entry.close()
+
+
+def test_a_spool_that_cannot_be_made_is_a_fault_of_the_storage(tmp_path: Path) -> None:
+    (tmp_path / "spool").touch()
+    with pytest.raises(StorageError):
+        Spool(tmp_path / "spool").enter("1.2")
