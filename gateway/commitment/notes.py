@@ -7,6 +7,7 @@ so a sender that got no answer sends it again and nothing is done twice.
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import time
@@ -56,6 +57,15 @@ class RejectionLedger:
             found = connection.execute("SELECT 1 FROM rejected WHERE sop_instance_uid = ?", (sop_instance_uid,))
             return found.fetchone() is not None
 
+    def among(self, sop_instance_uids: Sequence[str]) -> frozenset[str]:
+        """Which of these instances are rejected."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT sop_instance_uid FROM rejected WHERE sop_instance_uid IN (SELECT value FROM json_each(?))",
+                (json.dumps(sop_instance_uids),),
+            )
+            return frozenset(str(row[0]) for row in rows)
+
     def forget(self, sop_instance_uids: Iterable[str]) -> None:
         """Reject instances no longer."""
         with self._database.writing() as connection:
@@ -94,16 +104,18 @@ class RejectionReceiver:
         Raises:
             Refused: 0124H, it was rejected before, where such are refused.
         """
-        if request.originator is None and self._ledger.has(request.sop_instance_uid):
-            return self._resent(request)  # not for what we have asked to be moved to us
+        if self._ledger.has(request.sop_instance_uid):
+            return self._resent(request)
         if request.sop_class_uid == KEY_OBJECT_SELECTION:
             return _Spooled(lambda data: self._take(request, data))
         return self._inner.begin(request)
 
     def _resent(self, request: StoreRequest) -> Incoming:
-        uid = request.sop_instance_uid
-        _log.info("a rejected instance is stored again", sop_instance_uid=uid, then=self._rules.on_resend.value)
-        match self._rules.on_resend:
+        uid, then = request.sop_instance_uid, self._rules.on_resend
+        if request.originator is not None and request.originator.aet == request.caller.called:
+            then = OnResend.IGNORE  # we had its series moved to us, which is no wish to have it back
+        _log.info("a rejected instance is stored again", sop_instance_uid=uid, then=then.value)
+        match then:
             case OnResend.RESTORE:
                 return _Restoring(self._inner.begin(request), lambda: self._ledger.forget([uid]))
             case OnResend.IGNORE:

@@ -1,8 +1,8 @@
 """Rejection notes: deletion over DICOM (IHE Radiology, Imaging Object Change Management).
 
 A Key Object Selection whose document title is one of four says that the instances of its evidence are to be hidden or
-deleted. That is so for what is here: a leading archive that goes on offering such an instance has to be sent the note
-as well. :func:`read_note` is pure; :mod:`~gateway.commitment.notes` takes notes out of the stream of C-STORE requests.
+deleted. :func:`read_note` is pure; :mod:`~gateway.commitment.notes` takes notes out of the stream of C-STORE requests;
+:mod:`~gateway.commitment.withheld` leaves out what a leading archive goes on offering.
 """
 
 from __future__ import annotations

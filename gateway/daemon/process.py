@@ -24,6 +24,7 @@ from gateway.archive.local import LocalArchive
 from gateway.coercion.reload import Reloader
 from gateway.commitment.elsewhere import LeadingInstances
 from gateway.commitment.service import Commitment
+from gateway.commitment.withheld import WithholdingLeading
 from gateway.config import Config
 from gateway.daemon import peers
 from gateway.daemon.archiving import build_archive
@@ -139,7 +140,8 @@ class Process:
         self, archive: LocalArchive, leading: LeadingArchives, commitment: Commitment, rules: Reloader
     ) -> Server:
         ae = self._config.ae
-        handlers = build_handlers(self._config, archive, leading.view, rules)
+        view = leading.view and WithholdingLeading(leading.view, commitment.ledgers.rejections)
+        handlers = build_handlers(self._config, archive, view, rules)
         assert handlers.store is not None
         store = rejecting(self._config, handlers.store, archive, commitment.ledgers)
         return Server(

@@ -17,7 +17,7 @@ from gateway.daemon.listeners import Listeners
 from gateway.daemon.running import alone
 from gateway.dicom.attributes import Attributes
 from gateway.metrics import REGISTRY
-from tests.support import dicomfiles, scu
+from tests.support import dicomfiles, peers, scu
 from tests.support.ports import closed_port
 from tests.support.scu import Outcome
 from tests.support.waiting import wait_until
@@ -83,6 +83,11 @@ peers:
   CT: {{aet: CT, host: 127.0.0.1, port: {port}, allow: [echo, find, store]}}
 """
 
+WITH_LEADING = (
+    CONFIGURATION.replace("store, delete", "move, store, delete")
+    + "  QRSCP: {{aet: QRSCP, host: 127.0.0.1, port: {leading}, allow: [echo, store]}}\nleading: {{peer: QRSCP}}\n"
+)
+
 
 class Hospital:
     """A gateway and those who send to it."""
@@ -116,9 +121,9 @@ def uids(datasets: Sequence[Dataset]) -> set[str]:
     return {str(one.SOPInstanceUID) for one in datasets}
 
 
-def hospital(tmp_path: Path, rejection: str) -> Iterator[Hospital]:
+def hospital(tmp_path: Path, rejection: str, *, configuration: str = CONFIGURATION, **ports: int) -> Iterator[Hospital]:
     file = tmp_path / "gateway.yaml"
-    file.write_text(CONFIGURATION.format(rejection=rejection, port=closed_port()))
+    file.write_text(configuration.format(rejection=rejection, **{"port": closed_port(), **ports}))
     with alone(load(file, {})) as gateway:
         found = Hospital(gateway, tmp_path)
         assert found.send(*STUDY).returncode == 0
@@ -170,6 +175,23 @@ def test_a_note_about_another_class_is_refused_whole(here: Hospital) -> None:
     refused = here.send(note("113001", wrong, STUDY[1]))
     assert "0xa900" in refused.text.lower(), refused.text
     assert here.visible() == uids(STUDY)
+
+
+def test_what_a_leading_archive_goes_on_offering_is_left_out(tmp_path: Path) -> None:
+    with (
+        peers.storescp(tmp_path / "viewer", aet="QA") as viewer,
+        peers.dcmqrscp(tmp_path / "leading") as leading,
+    ):
+        leading.store(dicomfiles.write(tmp_path / "files", STUDY))
+        ports = {"port": viewer.port, "leading": leading.port}
+        for found in hospital(tmp_path, "{}", configuration=WITH_LEADING, **ports):
+            assert found.send(note("113037", STUDY[0])).returncode == 0
+            assert found.visible() == uids(STUDY[1:])
+            keys = {"StudyInstanceUID": STUDY[0].StudyInstanceUID}
+            moved = scu.move(found.port, "STUDY", keys, "QA", aet="QA", aec="GATEWAY")
+            assert moved.returncode == 0, moved.text
+            images = {uid for uid, one in viewer.instances().items() if one.Modality == "CT"}
+            assert images == uids(STUDY[1:])
 
 
 @pytest.mark.parametrize("here", ["{on_resend: restore}"], indirect=True)
