@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
@@ -239,3 +240,39 @@ def test_undoing_coerced_keys_gives_the_asked_ones(keys: dict[str, str]) -> None
         if tag in asked:
             assert back.text(tag) == asked.text(tag), keyword_of(tag)
     assert set(back) - {SpecificCharacterSet} == set(asked) - {SpecificCharacterSet}
+
+
+@settings(deadline=None)
+@given(
+    st.lists(elements(), min_size=1, max_size=3),
+    st.lists(st.integers(0, 2), max_size=4),
+    st.sampled_from(["plain", "Αλέξης", "Jürgen"]),
+    st.booleans(),
+)
+def test_what_a_patch_has_met_before_makes_no_difference(
+    several: list[dict[int, Element]], again: list[int], name: str, implicit: bool
+) -> None:
+    changes = Changes(Attributes.of({"PatientName": name, "StudyID": "S"}))
+    known = Patch(changes)
+    order = [*range(len(several)), *(number % len(several) for number in again)]
+    for number in order:
+        with tempfile.TemporaryDirectory() as folder:
+            stored = put_down(several[number], folder, implicit=implicit)
+            assert dataset_bytes(splice(stored, known)) == dataset_bytes(splice(stored, Patch(changes)))
+
+
+@settings(deadline=None)
+@given(st.lists(elements(), min_size=2, max_size=3), st.booleans())
+def test_what_a_plan_has_met_before_makes_no_difference(several: list[dict[int, Element]], implicit: bool) -> None:
+    rules = parse_rules(
+        "record_originals: sent\n"
+        "rules:\n"
+        "- {name: a, where: sent, when: {attribute: Modality, present: true}, then: [set: {PatientComments: x}]}\n"
+        "- {name: b, where: sent, then: [copy: {StudyID: PatientID}], on_failure: pass}\n"
+    )
+    made = plan(rules, Where.SENT, Context("A", "B", at=datetime(2024, 1, 31, tzinfo=UTC)))
+    for found in [*several, *several]:
+        with tempfile.TemporaryDirectory() as folder:
+            stored = put_down(found, folder, implicit=implicit)
+            fresh = plan(rules, Where.SENT, made.context)
+            assert dataset_bytes(made.apply_to_instance(stored)) == dataset_bytes(fresh.apply_to_instance(stored))
