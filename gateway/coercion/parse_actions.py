@@ -36,10 +36,6 @@ class Shared:
 def changeable(place: Place) -> Path:
     """The path of an attribute that an action may change."""
     path = attribute_path(place)
-    if path.top >> 16 in {0x0000, 0x0002}:
-        raise place.broken("command and file meta elements follow from the data set and are not changed by rules")
-    if path.top >= 0x7FE00000:
-        raise place.broken("pixel data, and what stands behind it, is never changed")
     if path.tag == tags.SpecificCharacterSet:
         raise place.broken("the character set is changed by its own action", "charset: ISO_IR 192")
     if path.tag in _UIDS and not path.nested:

@@ -57,9 +57,14 @@ def _part(whole: Place, value: Place, keys: dict[str, Place]) -> AnyCondition:
 def attribute_path(place: Place) -> Path:
     """An attribute path; the problem names the keyword that may have been meant."""
     try:
-        return parse_path(place.text())
+        path = parse_path(place.text())
     except BadPath as error:
         raise place.broken(str(error), error.hint) from error
+    if path.top >> 16 in {0x0000, 0x0002}:
+        raise place.broken("command and file meta elements are no part of the data set, and follow from it")
+    if path.top >= 0x7FE00000:
+        raise place.broken("rules do not look at pixel data, nor at what stands behind it, and never change it")
+    return path
 
 
 def pattern(place: Place) -> re.Pattern[str]:

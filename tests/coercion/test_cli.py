@@ -61,6 +61,8 @@ def test_check_says_every_problem_and_exits_2(tmp_path: Path, capsys: pytest.Cap
         ("rules: [{name: a, where: sent, then: [replace: {attribute: PatientID, pattern: a, with: '\\3'}]}]", "group"),
         ("rules: [{name: a, where: sent, when: {attribute: PatientID}, then: []}]", "exactly one of equals"),
         ("rules: [{name: a, where: sent, then: [charset: LATIN]}]", "'LATIN' is no character set"),
+        ("rules: [{name: a, where: sent, when: {attribute: PixelData, present: true}, then: []}]", "pixel data"),
+        ("rules: [{name: a, where: sent, then: [remove: TransferSyntaxUID]}]", "no part of the data set"),
         ("rules: [{name: a, then: []}]", "has no 'where'"),
         ("rules: [{name: '', where: sent, then: []}]", "must not be empty"),
         ("rules: [{name: a, where: sent, then: [set: {PatientID: null}]}]", "'nullify' empties an attribute"),
