@@ -243,8 +243,8 @@ _EMPTY = """SELECT (SELECT count(*) FROM series WHERE instances = 0) + (SELECT c
 
 
 def counts(problems: list[Problem]) -> dict[str, int]:
-    """How many of each kind are left unmended."""
-    return dict(Counter(one.kind.value for one in problems if not one.mended))
+    """How many of each kind are left unmended; parents without instances are in order until somebody purges them."""
+    return dict(Counter(one.kind.value for one in problems if not one.mended and one.kind is not Kind.EMPTY))
 
 
 def _dying(db: sqlite3.Connection, file_id: str) -> bool:

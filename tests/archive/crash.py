@@ -16,6 +16,7 @@ import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway.archive import publish
 from gateway.archive.dicomdir import Dicomdir
 from gateway.archive.index import Durability
 from gateway.archive.local import LocalArchive
@@ -34,6 +35,7 @@ def opened(folder: Path) -> LocalArchive:
 def work(folder: Path, pipe: int, seed: int) -> None:
     """The child: random work until it is killed."""
     chance = random.Random(seed)
+    publish.SMALL = chance.choice((0, 1 << 23))  # with inactive records that stay, and without
     archive = opened(folder)
     archive.start()
     os.write(pipe, b"ready\n")

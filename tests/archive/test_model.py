@@ -8,9 +8,9 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gateway.archive import records
+from gateway.archive import publish, records
 from gateway.archive.canvas import Canvas
 from gateway.archive.dicomdir import Dicomdir
 from gateway.archive.index import Durability
@@ -45,7 +45,13 @@ class ArchiveMachine(RuleBasedStateMachine):
         archive.prepare()
         return archive
 
+    @initialize(small=st.sampled_from([0, 1 << 23]))
+    def inactive_records(self, small: int) -> None:
+        """Let them stay, or not."""
+        publish.SMALL = small
+
     def teardown(self) -> None:
+        publish.SMALL = 1 << 23
         self.archive.close()
         shutil.rmtree(self.folder)
 
@@ -165,8 +171,8 @@ class ArchiveMachine(RuleBasedStateMachine):
 
 TestArchive = ArchiveMachine.TestCase
 TestArchive.settings = settings(
-    max_examples=80,
-    stateful_step_count=40,
+    max_examples=40,
+    stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking takes minutes; the seed repeats a failure

@@ -13,7 +13,7 @@ from typing import Any
 import pydicom
 import pytest
 
-from gateway.archive import canvas
+from gateway.archive import canvas, publish
 from gateway.archive.canvas import Canvas
 from gateway.archive.dicomdir import Dicomdir
 from gateway.archive.local import LocalArchive
@@ -153,6 +153,18 @@ def test_a_deleted_entity_is_gone_everywhere(filled: LocalArchive, level: Level,
     assert filled.delete(level, uid).instances == 0
 
 
+@pytest.fixture
+def patient_compaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inactive records stay as long as in a DICOMDIR of a million instances."""
+    monkeypatch.setattr(publish, "SMALL", 0)
+
+
+def test_a_small_dicomdir_has_no_inactive_records_for_long(filled: LocalArchive) -> None:
+    filled.delete(Level.STUDY, "1.2.3.1.1")
+    filled.sync()
+    assert [one.RecordInUseFlag for one in pydicom.dcmread(filled.dicomdir).DirectoryRecordSequence] == [0xFFFF] * 23
+
+
 def test_purge_takes_out_what_has_no_instances(filled: LocalArchive) -> None:
     for number in (1, 2):
         filled.delete(Level.IMAGE, f"1.2.3.1.1.1.{number}")
@@ -165,14 +177,15 @@ def test_purge_takes_out_what_has_no_instances(filled: LocalArchive) -> None:
     assert published(filled) == in_index(filled)
 
 
+@pytest.mark.usefixtures("patient_compaction")
 def test_compact_leaves_no_inactive_record(filled: LocalArchive) -> None:
-    filled.delete(Level.PATIENT, "P1")
+    filled.delete(Level.SERIES, "1.2.3.1.1.1")
     filled.sync()
     assert len(pydicom.dcmread(filled.dicomdir).DirectoryRecordSequence) == 2 * (1 + 2 + 4 + 8)
     size = filled.dicomdir.stat().st_size
     filled.compact()
     read = pydicom.dcmread(filled.dicomdir)
-    assert len(read.DirectoryRecordSequence) == 1 + 2 + 4 + 8
+    assert len(read.DirectoryRecordSequence) == 2 * (1 + 2 + 4 + 8) - 3
     assert filled.dicomdir.stat().st_size < size
     assert published(filled) == in_index(filled)
 
@@ -188,6 +201,13 @@ def test_a_deleted_study_can_be_stored_again(filled: LocalArchive, make: Make, s
     filled.compact()
     assert published(filled) == in_index(filled)
     assert on_disk(filled) == len(in_index(filled))
+
+
+def test_many_inactive_records_go_by_themselves(filled: LocalArchive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "SMALL", 0)
+    filled.delete(Level.PATIENT, "P1")
+    filled.sync()
+    assert len(pydicom.dcmread(filled.dicomdir).DirectoryRecordSequence) == 1 + 2 + 4 + 8
 
 
 def test_compacting_keeps_the_places_of_records(filled: LocalArchive, make: Make, store: Send) -> None:
