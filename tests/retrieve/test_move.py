@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,21 @@ def test_a_destination_that_is_down_is_a702_with_everything_failed(tmp_path: Pat
         assert (last.status, last.failed) == (Status.UNABLE_TO_PERFORM_SUBOPERATIONS, 10)
         assert set(last.failed_uids) == {one.SOPInstanceUID for one in TEN}
         assert last.remaining is None
+
+
+def test_a_destination_that_rejects_us_is_a702(tmp_path: Path) -> None:
+    with destination(Destined(tmp_path / "out"), "SOMEBODY") as other:
+        mistaken = Destination(replace(other, aet="VIEWER"))
+        with gateway(tmp_path, TEN, [mistaken]) as world:
+            assert final(world) == (Status.UNABLE_TO_PERFORM_SUBOPERATIONS, 0, 10, 0)
+
+
+def test_a_destination_that_never_answers_an_association_request_is_given_up(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hasty = Timeouts(connect=1, acse=1, dimse=1, network=1)
+        half_open = Destination(peer("viewer", silent.getsockname()[1], "VIEWER", hasty))
+        with gateway(tmp_path, TEN, [half_open]) as world:
+            assert final(world) == (Status.UNABLE_TO_PERFORM_SUBOPERATIONS, 0, 10, 0)
 
 
 def test_a_failed_instance_fails_alone_and_is_listed(tmp_path: Path) -> None:
