@@ -206,7 +206,8 @@ class Download:
         except Cancelled:
             status, problem = Status.CANCEL, "cancelled"
         except GatewayError as error:
-            status, problem = getattr(error, "upstream_status", None) or error.status, error.message
+            status = getattr(error, "upstream_status", None) or error.status
+            problem = f"{error.message} ({error.hint})" if error.hint else error.message
         return self._concluded(listing, status, problem)
 
     def _concluded(self, listing: Listing, status: int, problem: str) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,6 +164,13 @@ def test_a_failed_instance_is_named(tmp_path: Path) -> None:
         result = client_of(server).retrieve(uid("it"), tmp_path / "out").result()
         assert result.status == Status.SUBOPERATIONS_COMPLETE_WITH_FAILURES
         assert result.failed == (script.stored[3].sop_instance_uid,)
+
+
+def test_a_port_in_use_is_said_with_what_to_do(tmp_path: Path) -> None:
+    with scripted(tmp_path, STUDY, has_get=False) as (_, server), socket.create_server(("127.0.0.1", 0)) as taken:
+        result = client_of(server, taken.getsockname()[1]).retrieve(uid("it"), tmp_path / "out").result()
+        assert "cannot listen" in result.problem
+        assert "name a free port" in result.problem
 
 
 def test_a_refusal_is_the_result(tmp_path: Path) -> None:
