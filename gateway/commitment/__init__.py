@@ -17,4 +17,12 @@ taken; of two reports that differ, the one that commits less is believed.
 Both life cycles are tables over simulated time (:mod:`~gateway.commitment.job`, :mod:`~gateway.commitment.inquiry`);
 the ledger (:mod:`~gateway.commitment.ledger`) applies them inside SQLite transactions, so several workers and the
 command line can act on one job at once.
+
+- ``messages`` reads and writes the data sets of both messages; ``orthanc`` the JSON of Orthanc's REST interface.
+- ``scp``, ``decision``, ``digests``, ``elsewhere`` and ``reporter`` answer peers; ``routes`` says where a report goes.
+- ``scu`` and ``resources`` ask peers; ``alone`` does so without a gateway, for the command line.
+- ``database``, ``records``, ``jobs`` and ``inquiries`` are the ledger; ``sweep`` forgets what is no longer here.
+- ``rejection``, ``notes`` and ``withheld`` are rejection notes: what they say, their way in, and what a leading archive
+  goes on offering.
+- ``service`` puts it together for the composition root.
 """
