@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -46,6 +46,8 @@ class Reloader:
         self._reloading = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self.observers: list[Callable[[RuleSet], None]] = []
+        """Called with the new rules whenever others are in force, from the thread that read them."""
         self._taken()
 
     def __call__(self) -> RuleSet:
@@ -77,6 +79,8 @@ class Reloader:
             self._taken()
             if rules.version != before:
                 _log.info("rules reloaded", version=rules.version, rules=len(rules.rules), warnings=lint(rules))
+                for observer in self.observers:
+                    observer(rules)
         return rules
 
     def start(self) -> Self:

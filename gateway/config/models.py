@@ -425,6 +425,37 @@ class Http(Section):
     """File with the bearer token that may only read."""
 
 
+class Transport(Enum):
+    """How syslog messages travel."""
+
+    TCP = "tcp"
+    UDP = "udp"
+
+
+class Syslog(Section):
+    """The audit record repository."""
+
+    host: str = Field(min_length=1)
+    """Host name or address."""
+    port: RemotePort = 601
+    """Port it listens on."""
+    transport: Transport = Transport.TCP
+    """``tcp`` with octet counting (RFC 6587), or ``udp``, where a lost message goes unnoticed."""
+    spool: ConfigPath
+    """File for what it does not take; each process appends its name to it."""
+
+
+class Audit(Section):
+    """The audit trail of DICOM PS3.15 A.5; without ``file`` and ``syslog`` there is none."""
+
+    file: ConfigPath | None = None
+    """One XML message a line."""
+    syslog: Syslog | None = None
+    """A collector; messages go there instead of to the file."""
+    site: str = ""
+    """Audit Enterprise Site ID."""
+
+
 class LogFormat(Enum):
     """How a log line looks."""
 
@@ -467,6 +498,7 @@ class Config(Section):
     commitment: Commitment = Commitment()
     rejection: Rejection = Rejection()
     http: Http = Http()
+    audit: Audit = Audit()
     logging: Logging = Logging()
 
     _document: Document = PrivateAttr(default_factory=lambda: Document(Path("configuration")))

@@ -28,6 +28,8 @@ from gateway.commitment.withheld import WithholdingLeading
 from gateway.config import Config
 from gateway.daemon import peers
 from gateway.daemon.archiving import build_archive
+from gateway.daemon.audited import AuditedPolicy, audited
+from gateway.daemon.auditing import Auditor, build_auditor
 from gateway.daemon.chain import build_handlers
 from gateway.daemon.committing import build_commitment, commitment_web, rejecting
 from gateway.daemon.leading import LeadingArchives, build_leading
@@ -35,6 +37,7 @@ from gateway.daemon.listeners import Listeners
 from gateway.daemon.observing import Scrape, readiness
 from gateway.dimse.acceptor import Deadlines
 from gateway.dimse.policy import PeerPolicy
+from gateway.dimse.ports import Policy
 from gateway.dimse.server import Alone, Endpoint, Limits, Place, Server
 from gateway.errors import ConfigError
 from gateway.query.desk import CacheDesk, joined
@@ -115,6 +118,12 @@ class Process:
             stack.callback(leading.close)
             archive.on_deleted(lambda studies: _forget(leading, studies))
             archive.start()
+            auditor = build_auditor(self._config, self._share.name, archive, stack)
+            if auditor and self._share.http:  # one process tells of what all of them see
+                archive.on_deleted(auditor.deleted)
+                rules.observers.append(lambda new: auditor.rules_changed(new.version))
+                auditor.started(up=True)
+                stack.callback(auditor.started, up=False)
             commitment = build_commitment(self._config, archive, LeadingInstances(leading.archives))
             commitment.start(counting=self._share.http)
             stack.callback(commitment.stop)
@@ -122,11 +131,11 @@ class Process:
                 verbs = control_verbs(rules, leading)
                 stack.callback(ControlServer(self._share.control, self._share.name, verbs).close)
             if self._share.dicom:
-                server = self._server(archive, leading, commitment, rules)
+                server = self._server(archive, leading, commitment, rules, auditor)
                 server.start()
                 stack.callback(server.stop, DRAIN_SECONDS)
             if self._share.http:
-                web = WebServer(self._app(archive, leading, commitment, rules), self._listeners.http)
+                web = WebServer(self._app(archive, leading, commitment, rules, auditor), self._listeners.http)
                 web.start()
                 stack.callback(web.stop)
             self._stack = stack.pop_all()
@@ -137,16 +146,25 @@ class Process:
         self._stack.close()
 
     def _server(
-        self, archive: LocalArchive, leading: LeadingArchives, commitment: Commitment, rules: Reloader
+        self,
+        archive: LocalArchive,
+        leading: LeadingArchives,
+        commitment: Commitment,
+        rules: Reloader,
+        auditor: Auditor | None,
     ) -> Server:
         ae = self._config.ae
         view = leading.view and WithholdingLeading(leading.view, commitment.ledgers.rejections)
         handlers = build_handlers(self._config, archive, view, rules)
         assert handlers.store is not None
         store = rejecting(self._config, handlers.store, archive, commitment.ledgers)
+        handlers = replace(handlers, action=commitment.action, event=commitment.event, store=store)
+        policy: Policy = PeerPolicy([ae.title], peers.known_callers(self._config))
+        if auditor:
+            handlers, policy = audited(handlers, auditor), AuditedPolicy(policy, auditor)
         return Server(
-            replace(handlers, action=commitment.action, event=commitment.event, store=store),
-            PeerPolicy([ae.title], peers.known_callers(self._config)),
+            handlers,
+            policy,
             Endpoint(listener=self._listeners.dicom),
             deadlines=Deadlines(
                 setup=ae.timeouts.acse.total_seconds(),
@@ -159,8 +177,16 @@ class Process:
             place=self._share.place,
         )
 
-    def _app(self, archive: LocalArchive, leading: LeadingArchives, commitment: Commitment, rules: Reloader) -> ASGIApp:
+    def _app(
+        self,
+        archive: LocalArchive,
+        leading: LeadingArchives,
+        commitment: Commitment,
+        rules: Reloader,
+        auditor: Auditor | None,
+    ) -> ASGIApp:
         http = self._config.http
+        watched = {"refused": auditor.login_failed} if auditor else {}
         return create_app(
             readiness(archive, self._config.archive.min_free, _up(leading, self._share.control)),
             exposition=_totals(Scrape(archive), self._share.name, self._share.control),
@@ -170,6 +196,7 @@ class Process:
                 *_cache_routes(leading.desk, self._share.control),
                 *logging_routes(logs.level, _log_level(self._share.control)),
             ],
+            **watched,
         )
 
 

@@ -7,6 +7,7 @@ otherwise be made to carry requests of any web site to it (DNS rebinding, cross-
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from hmac import compare_digest
 from pathlib import Path
@@ -69,9 +70,10 @@ def _token(file: Path | None) -> str:
 class Access:
     """ASGI middleware that lets a request pass or answers 401 or 403."""
 
-    def __init__(self, app: ASGIApp, tokens: Tokens) -> None:
+    def __init__(self, app: ASGIApp, tokens: Tokens, refused: Callable[[str], None]) -> None:
         self._app = app
         self._tokens = tokens
+        self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check the request, then hand it on."""
@@ -84,7 +86,9 @@ class Access:
             return
         status, reason = refused
         client = scope.get("client")
-        _log.warning("request refused", http_status=status, reason=reason, address=client[0] if client else "")
+        address = client[0] if client else ""
+        _log.warning("request refused", http_status=status, reason=reason, address=address)
+        self._refused(address)
         challenge = {"WWW-Authenticate": 'Bearer realm="dicom-gateway"'} if status == 401 else None
         await problem(status, reason, challenge)(scope, receive, send)
 

@@ -27,12 +27,17 @@ MAX_BODY = 2**23
 """Bytes of a request's body: the interface takes commands, not images. The longest names some 50,000 instances."""
 
 
+def _nobody_cares(_address: str) -> None:
+    """There is no audit trail."""
+
+
 def create_app(
     checks: Mapping[str, Check],
     *,
     exposition: Callable[[], str] | None = None,
     tokens: Tokens | None = None,
     routes: Sequence[BaseRoute] = (),
+    refused: Callable[[str], None] = _nobody_cares,
 ) -> Starlette:
     """Build the application.
 
@@ -41,13 +46,14 @@ def create_app(
         exposition: metrics in the text format, of all processes together; this process's own unless given.
         tokens: who may use what is not public.
         routes: those of other rooms; they need a token.
+        refused: told the address of whoever was refused for want of a token.
     """
     return Starlette(
         routes=[*health_routes(checks), Route("/metrics", _metrics(exposition or _own)), *routes],
         middleware=[
             Middleware(Counted),
             Middleware(BoundedBody, limit=MAX_BODY),
-            Middleware(Access, tokens=tokens or Tokens()),
+            Middleware(Access, tokens=tokens or Tokens(), refused=refused),
         ],
         exception_handlers={
             HTTPException: http_error,
