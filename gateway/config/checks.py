@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from gateway.config.document import KeyPath
-from gateway.config.models import Config
+from gateway.config.models import Config, Permission, Via
 
 Finding = tuple[KeyPath, str, str]
 """Path, problem, hint."""
@@ -69,6 +69,24 @@ def _leading_twice(config: Config) -> Iterator[Finding]:
             yield ("leading", index, "peer"), f"'{name}' is a leading archive already", ""
 
 
+def _pulled_by_move(config: Config) -> Iterator[Finding]:
+    """A leading archive that is asked by C-MOVE sends by C-STORE, which it has to be allowed."""
+    if config.retrieve.via is not Via.MOVE:
+        return
+    for leading in config.leading:
+        peer = config.peers.get(leading.peer)
+        if peer and Permission.STORE not in peer.allow:
+            hint = "it sends what is pulled: add store to its allow, or set retrieve.via to get"
+            yield ("retrieve", "via"), f"'{leading.peer}' is not allowed to store", hint
+
+
+def _spool(config: Config) -> Iterator[Finding]:
+    spool = config.retrieve.spool
+    if spool is not None and spool.resolve().is_relative_to(config.archive.dicomdir.parent.resolve()):
+        root = config.archive.dicomdir.parent
+        yield ("retrieve", "spool"), "the spool must be outside the file-set", f"its root is {root}"
+
+
 def _unbounded_cache(config: Config) -> Iterator[Finding]:
     for index, leading in enumerate(config.leading):
         cache = leading.query_cache
@@ -121,6 +139,8 @@ _CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     _same_title,
     _leads_to_itself,
     _leading_twice,
+    _pulled_by_move,
+    _spool,
     _unbounded_cache,
     _dicomdir,
     _files,

@@ -174,6 +174,25 @@ leading:
     assert load(write(MINIMAL + text.replace(" 0\n", " 10\n")), {}).leading[0].query_cache.ttl is None
 
 
+def test_an_archive_that_is_asked_by_move_has_to_be_allowed_to_store(write: Write) -> None:
+    text = """\
+peers: {A: {aet: A, host: a, port: 104, allow: [echo]}}
+leading: {peer: A}
+retrieve: {via: move}
+"""
+    (found,) = problems(write(MINIMAL + text))
+    assert found == (
+        "DIR/gateway.yaml:4: retrieve.via: 'A' is not allowed to store"
+        " (it sends what is pulled: add store to its allow, or set retrieve.via to get)"
+    )
+    assert load(write(MINIMAL + text.replace("echo", "store")), {}).retrieve.via.value == "move"
+
+
+def test_a_spool_inside_the_file_set_is_refused(write: Write) -> None:
+    (found,) = problems(write("archive: {dicomdir: files/DICOMDIR, create: true}\nretrieve: {spool: files/spool}\n"))
+    assert "retrieve.spool: the spool must be outside the file-set" in found
+
+
 def test_a_bad_section_does_not_hide_what_is_wrong_elsewhere(write: Write) -> None:
     found = problems(write("peers: {QRSCP: {aet: A}}\nleading: {peer: QRSPC}\narchive: {dicomdir: none}\n"))
     assert [one.split(": ")[1] for one in found] == [
