@@ -33,7 +33,8 @@ from gateway.dimse.negotiation import (
 from gateway.dimse.pdu import Control, ProtocolError
 from gateway.dimse.ports import Policy
 from gateway.dimse.reception import Reception
-from gateway.dimse.services import Dispatcher, Session
+from gateway.dimse.services import Dispatcher
+from gateway.dimse.session import Session
 from gateway.dimse.wire import Channel, Lost, unexpected
 from gateway.errors import UpstreamKind
 from gateway.logs import bound, get_logger

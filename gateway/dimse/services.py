@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from logging import DEBUG
 from time import monotonic
-from typing import TypeVar
 
 from prometheus_client import Counter, Histogram
 
 from gateway import metrics
 from gateway.dicom.attributes import Attributes
-from gateway.dicom.caller import Caller, InvalidAETitle, ae_title
+from gateway.dicom.caller import InvalidAETitle, ae_title
 from gateway.dicom.counter import SubOperations
-from gateway.dicom.identifier import Negotiated, Query, Retrieve, parse_query, parse_retrieve
+from gateway.dicom.identifier import Negotiated, Query, parse_query, parse_retrieve
 from gateway.dicom.models import FIND_MODELS, GET_MODELS, MOVE_MODELS, Model
 from gateway.dicom.status import Status, kind
 from gateway.dimse.answers import Answers
 from gateway.dimse.command import Command, Field
-from gateway.dimse.exchange import Exchange, Message
+from gateway.dimse.exchange import Message
 from gateway.dimse.pdu import ProtocolError
 from gateway.dimse.ports import (
     ActionHandler,
     ActionRequest,
-    Admission,
     AfterAction,
     EventHandler,
     EventReport,
@@ -37,29 +34,26 @@ from gateway.dimse.ports import (
     Receiver,
     Verb,
 )
+from gateway.dimse.retrieving import run_retrieve
 from gateway.dimse.sender import Sender
 from gateway.dimse.serving import (
     Outcome,
     answer,
     event_command,
-    final,
     guarded,
     read_attributes,
     receive_instance,
     require_response,
     take_event,
 )
+from gateway.dimse.session import Cancellation, Session, closing
 from gateway.dimse.sopclasses import IMPLICIT
 from gateway.dimse.wire import Lost
 from gateway.errors import Refused, UpstreamKind
 from gateway.logs import get_logger
 
-_BATCH = 60_000
-_FLUSH_SECONDS = 0.05
-_PENDING_SECONDS = 1.0
 _REMEMBERED = 2048  # bytes of an identifier worth remembering
 _log = get_logger("dimse")
-_T = TypeVar("_T")
 _FREQUENT = frozenset({"echo", "store"})
 """Services that come by the thousand: their requests have a line each only at the level of debugging."""
 
@@ -98,51 +92,6 @@ class Handlers:
             Verb.COMMIT: self.action is not None or self.event is not None,
         }
         return frozenset(verb for verb, there in present.items() if there)
-
-
-@dataclass
-class Session:
-    """An association as its SCPs see it."""
-
-    exchange: Exchange
-    caller: Caller
-    admission: Admission
-    negotiated: dict[str, Negotiated]
-    dimse: float
-    left_to_do: list[AfterAction] = field(default_factory=list)
-    is_reporting: bool = False
-    counts: dict[str, int] = field(default_factory=dict)
-    """What the running request has counted so far, for its log line."""
-    _last_id: int = field(default=0)
-
-    def next_message_id(self) -> int:
-        """Number our own requests on this association."""
-        self._last_id = self._last_id % 0xFFFF + 1
-        return self._last_id
-
-
-def _nothing() -> None:
-    """There is nothing to do meanwhile."""
-
-
-class _Cancellation:
-    """The cancel signal of one operation.
-
-    Attributes:
-        was_true: whoever asked was told to stop, so what was answered is not all.
-        pause: called with each look, which is where a handler waits for something.
-    """
-
-    def __init__(self, exchange: Exchange, message: Message) -> None:
-        self._exchange = exchange
-        self._message_id = message.command.message_id or 0
-        self.was_true = False
-        self.pause: Callable[[], None] = _nothing
-
-    def __call__(self) -> bool:
-        self.pause()
-        self.was_true = self.was_true or self._exchange.cancelled(self._message_id)
-        return self.was_true
 
 
 @lru_cache(maxsize=512)
@@ -215,7 +164,7 @@ class Dispatcher:
         handler, model = self._handlers.find, FIND_MODELS.get(message.context.abstract_syntax)
         if handler is None or model is None:
             return self._refuse(session, message, Status.SOP_CLASS_NOT_SUPPORTED)
-        cancelled = _Cancellation(session.exchange, message)
+        cancelled = Cancellation(session.exchange, message)
         answers = Answers(session.exchange, message)
         cancelled.pause = answers.pause
 
@@ -228,7 +177,7 @@ class Dispatcher:
             supported = self._handlers.find_keys
             if supported is not None and any(tag not in supported for tag in query.keys):
                 answers.pending = Status.PENDING_UNSUPPORTED_KEYS
-            with _closing(handler(query, session.caller, cancelled)) as stream:
+            with closing(handler(query, session.caller, cancelled)) as stream:
                 for found in stream:
                     if answers.add(found) and cancelled():
                         break
@@ -245,14 +194,14 @@ class Dispatcher:
             return self._refuse(session, message, Status.SOP_CLASS_NOT_SUPPORTED)
         relational = session.negotiated.get(message.context.abstract_syntax, Negotiated()).relational
         originator = Originator(session.caller.aet, message.command.message_id or 0)
-        cancelled = _Cancellation(session.exchange, message)
+        cancelled = Cancellation(session.exchange, message)
 
         def counters() -> Iterator[SubOperations]:
             retrieve = parse_retrieve(read_attributes(session.exchange, message), model, relational=relational)
             destination = _destination(message.command)
             return handler(retrieve, destination, session.caller, originator, cancelled)
 
-        return _retrieve(session, message, counters, cancelled)
+        return run_retrieve(session, message, counters, cancelled)
 
     def _get(self, session: Session, message: Message) -> int:
         handler, model = self._handlers.get, GET_MODELS.get(message.context.abstract_syntax)
@@ -260,15 +209,13 @@ class Dispatcher:
             return self._refuse(session, message, Status.SOP_CLASS_NOT_SUPPORTED)
         relational = session.negotiated.get(message.context.abstract_syntax, Negotiated()).relational
         channel = Sender(session.exchange, session.next_message_id, session.dimse)
-        cancelled = _Cancellation(session.exchange, message)
+        cancelled = Cancellation(session.exchange, message)
 
         def counters() -> Iterator[SubOperations]:
-            retrieve: Retrieve = parse_retrieve(
-                read_attributes(session.exchange, message), model, relational=relational
-            )
+            retrieve = parse_retrieve(read_attributes(session.exchange, message), model, relational=relational)
             return handler(retrieve, channel, session.caller, cancelled)
 
-        return _retrieve(session, message, counters, cancelled)
+        return run_retrieve(session, message, counters, cancelled)
 
     def _store(self, session: Session, message: Message) -> int:
         receiver = self._handlers.store
@@ -344,57 +291,8 @@ class _Events:
         return status
 
 
-def _retrieve(
-    session: Session,
-    message: Message,
-    begin: Callable[[], Iterator[SubOperations]],
-    cancelled: Callable[[], bool],
-) -> int:
-    """Carry out a C-MOVE or C-GET: pending responses now and then, and the final one."""
-    last = SubOperations(0)
-    told = monotonic()
-
-    def run() -> Outcome:
-        nonlocal last, told
-        with _closing(begin()) as stream:
-            for last in stream:
-                if last.remaining and monotonic() - told >= _PENDING_SECONDS:
-                    told = monotonic()
-                    _send_counters(session, message, Outcome(Status.PENDING), last)
-        return Outcome(Status.CANCEL if last.remaining and cancelled() else last.final)
-
-    outcome = guarded(run, Status.UNABLE_TO_PROCESS)
-    _send_counters(session, message, outcome, last)
-    session.counts.update(completed=last.completed, failed=last.failed, warning=last.warning)
-    return outcome.status
-
-
-def _send_counters(session: Session, message: Message, outcome: Outcome, counters: SubOperations) -> None:
-    # Remaining only while there is a rest: pending and cancel (PS3.4 C.4.2.1.6). The list of what failed stands in
-    # final responses alone (C.4.2.1.3).
-    command = final(message, outcome)
-    unfinished = outcome.status in {Status.PENDING, Status.CANCEL}
-    command.remaining = counters.remaining if unfinished else None
-    command.completed, command.failed, command.warning = counters.completed, counters.failed, counters.warning
-    dataset = None
-    if counters.failed_uids and outcome.status not in {Status.PENDING, Status.SUCCESS}:
-        identifier = Attributes.of({"FailedSOPInstanceUIDList": counters.failed_uids})
-        dataset = identifier.encode(implicit=message.context.transfer_syntax == IMPLICIT)
-    session.exchange.send(message.context.id, command, dataset)
-
-
 def _destination(command: Command) -> str:
     try:
         return ae_title(command.destination or "")
     except InvalidAETitle:
         raise Refused("move destination is no AE title", Status.MOVE_DESTINATION_UNKNOWN) from None
-
-
-@contextmanager
-def _closing(stream: Iterator[_T]) -> Iterator[Iterator[_T]]:
-    """Let a handler that is a generator clean up at once when its operation ends before it does."""
-    try:
-        yield stream
-    finally:
-        if isinstance(stream, Generator):
-            stream.close()
