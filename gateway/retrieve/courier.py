@@ -94,8 +94,10 @@ class Courier:
     def close(self) -> None:
         """Release the association."""
         if self._association is not None:
-            self._association.release()
-            self._forget()
+            try:
+                self._association.release()
+            finally:
+                self._forget()
 
     def _forget(self) -> None:
         if self._association is not None:

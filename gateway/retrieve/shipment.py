@@ -113,7 +113,7 @@ class Shipment:
 
     def _carry(self, courier: Courier) -> None:
         self._thread(lambda: self._carry_all(courier))
-        courier.close()
+        self._thread(courier.close)
         with self._lock:
             self._carrying -= 1
             if not self._carrying:
