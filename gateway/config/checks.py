@@ -118,6 +118,18 @@ def _files(config: Config) -> Iterator[Finding]:
             yield path, f"{file} does not exist", ""
 
 
+def _audit(config: Config) -> Iterator[Finding]:
+    audit = config.audit
+    if audit.syslog.host and audit.syslog.spool is None:
+        yield ("audit", "syslog", "host"), "a collector needs a spool", "audit.syslog.spool: var/audit.spool"
+    if audit.syslog.host and audit.file is not None:
+        yield ("audit", "file"), "messages go to the collector instead", "leave out file or syslog.host"
+    for key, file in (("file", audit.file), ("syslog", audit.syslog.spool if audit.syslog.host else None)):
+        if file is not None and not file.parent.is_dir():
+            path = ("audit", key) if key == "file" else ("audit", key, "spool")
+            yield path, f"{file.parent} does not exist", "make the folder"
+
+
 def _remote_http(config: Config) -> Iterator[Finding]:
     http = config.http
     if not is_loopback(http.bind) and http.token_file is None:
@@ -145,4 +157,5 @@ _CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     _dicomdir,
     _files,
     _remote_http,
+    _audit,
 )

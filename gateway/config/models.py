@@ -433,24 +433,24 @@ class Transport(Enum):
 
 
 class Syslog(Section):
-    """The audit record repository."""
+    """The audit record repository; without ``host`` there is none."""
 
-    host: str = Field(min_length=1)
+    host: str = ""
     """Host name or address."""
     port: RemotePort = 601
     """Port it listens on."""
     transport: Transport = Transport.TCP
     """``tcp`` with octet counting (RFC 6587), or ``udp``, where a lost message goes unnoticed."""
-    spool: ConfigPath
-    """File for what it does not take; each process appends its name to it."""
+    spool: ConfigPath | None = None
+    """File for what it does not take, needed with a host; each process appends its name to it."""
 
 
 class Audit(Section):
-    """The audit trail of DICOM PS3.15 A.5; without ``file`` and ``syslog`` there is none."""
+    """The audit trail of DICOM PS3.15 A.5; without ``file`` and ``syslog.host`` there is none."""
 
     file: ConfigPath | None = None
     """One XML message a line."""
-    syslog: Syslog | None = None
+    syslog: Syslog = Syslog()
     """A collector; messages go there instead of to the file."""
     site: str = ""
     """Audit Enterprise Site ID."""

@@ -30,10 +30,10 @@ def build_auditor(config: Config, name: str, archive: LocalArchive, stack: ExitS
     """
     section = config.audit
     sink: Sink | None = None
-    if section.syslog is not None:
-        collector = section.syslog
+    collector, spool = section.syslog, section.syslog.spool
+    if collector.host and spool is not None:
         sender = SyslogSink(collector.host, collector.port, tcp=collector.transport is Transport.TCP)
-        sink = Spool(sender, collector.spool.with_name(f"{collector.spool.name}.{name}"))
+        sink = Spool(sender, spool.with_name(f"{spool.name}.{name}"))
     elif section.file is not None:
         sink = FileSink(section.file)
     if sink is None:

@@ -1,6 +1,7 @@
 """The annotated configuration loads and shows every key; the JSON Schema agrees with the loader."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def test_every_key_of_a_peer_is_in_it() -> None:
     assert {key for peer in peers.values() for key in peer.get("timeouts", {})} == set(timeouts.model_fields)
 
 
-@pytest.mark.parametrize("section", ["ae", "query", "http", "logging", "leading"])
+@pytest.mark.parametrize("section", ["ae", "query", "http", "audit", "logging", "leading"])
 def test_it_shows_the_defaults(section: str, tmp_path: Path) -> None:
     (tmp_path / "DICOMDIR").touch()
     minimal = tmp_path / "gateway.yaml"
@@ -79,3 +80,15 @@ def test_the_json_schema_refuses_what_the_loader_refuses(text: str) -> None:
 def test_every_key_has_a_text() -> None:
     text = json.dumps(json_schema())
     assert text.count('"description"') > 40
+
+
+def test_every_key_is_used() -> None:
+    """A key that nobody reads would change nothing, silently."""
+    sources = [
+        *Path("gateway/daemon").glob("*.py"),
+        *Path("gateway/cli").glob("*.py"),
+        Path("gateway/config/checks.py"),
+    ]
+    text = "".join(source.read_text("utf-8") for source in sources)
+    keys = {path[-1] for path in keys_of(Config)}
+    assert {key for key in keys if not re.search(rf"\.{key}\b", text)} == set()

@@ -148,6 +148,9 @@ DIR/gateway.yaml:17: logging: 'loud' is not a mapping
         ("archive: {dicomdir: DICOMDIR, index: index}\n",
          ":1: archive.index: the index must be outside the file-set (its root is DIR)"),
         ("coercion: {rules: none.yaml}\n" + MINIMAL, ":1: coercion.rules: DIR/none.yaml does not exist"),
+        ("audit: {syslog: {host: collector}}\n" + MINIMAL,
+         ":1: audit.syslog.host: a collector needs a spool (audit.syslog.spool: var/audit.spool)"),
+        ("audit: {file: no/audit.xml}\n" + MINIMAL, ":1: audit.file: DIR/no does not exist (make the folder)"),
         ("http: {token_file: none}\n" + MINIMAL, ":1: http.token_file: DIR/none does not exist"),
     ],
 )  # fmt: skip
