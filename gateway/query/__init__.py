@@ -10,6 +10,7 @@ Everything here is a query source around another one (:mod:`gateway.query.ports`
       several      several leading archives as one; the first that knows a study decides
       cache        one archive's answers (``answers``) and its studies (``studies``), by lifetimes (``ttl``)
         flight       one question upstream for all who ask it at the same time
+        shelf        what one worker process was answered, for the others
     (leading, archive)
 
 Evidence ties the memo to the rest: each source puts on the request what its answer rests on, such as an entry of a
@@ -18,6 +19,5 @@ holds, and so is never given again without asking.
 
 Threads: a flight fetches in a thread of its own, which ends with the query. Everything else runs in the thread of the
 association that asks; shared state is behind one lock an object, which is never held while anybody is asked.
-Nothing is opened and no thread started by constructing, so that processes can be forked afterwards; each process has
-caches of its own.
+No thread is started by constructing, and what is opened is opened in each process after the fork.
 """
