@@ -54,6 +54,8 @@ class UpstreamKind(Enum):
     STATUS = "status"
     PROTOCOL = "protocol"
     CIRCUIT_OPEN = "circuit_open"
+    BUSY = "busy"
+    """We have as many associations with it as we may, so it was not asked."""
 
 
 class UpstreamError(GatewayError):

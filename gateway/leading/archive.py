@@ -33,6 +33,7 @@ class Options:
         batch: studies in one look-up.
         parallel: look-ups at a time with an archive that refuses lists of UIDs.
         associations: at most, at a time.
+        patience: seconds to wait for one while all are in use.
         idle: seconds until an unused association is released.
         return_keys: tags asked for in a look-up; all patient and study attributes by default.
         failures: in a row, that open the circuit.
@@ -43,6 +44,7 @@ class Options:
     batch: int = 100
     parallel: int = 4
     associations: int = 8
+    patience: float = 10.0
     idle: float = 5.0
     return_keys: frozenset[int] = LEADING_ATTRIBUTES
     failures: int = 5
@@ -64,7 +66,9 @@ class LeadingArchive:
     ) -> None:
         self.name = name
         self._options = options = options or Options()
-        self._pool = Pool(connect, limit=options.associations, idle=options.idle, clock=clock)
+        self._pool = Pool(
+            connect, limit=options.associations, idle=options.idle, patience=options.patience, clock=clock
+        )
         self._breaker = Breaker(options.failures, options.retry_after, clock=clock, changed=self._changed)
         self._lookup = Lookup(self._ask_studies, name=name, batch=options.batch, parallel=options.parallel)
         self._changed(State.CLOSED)
@@ -123,7 +127,7 @@ class LeadingArchive:
 
     def _report(self, outcome: str) -> None:
         metrics.LEADING_REQUESTS.labels(self.name, outcome).inc()
-        if outcome == "given_up":
+        if outcome in {"given_up", UpstreamKind.BUSY.value}:
             self._breaker.given_up()
         elif outcome in {"answered", UpstreamKind.STATUS.value}:
             self._breaker.answered()

@@ -80,7 +80,7 @@ class Pool:
             UpstreamError: none can be had.
         """
         if not self._places.acquire(timeout=self._patience):
-            raise UpstreamError("all associations to the archive are in use", UpstreamKind.TIMEOUT)
+            raise UpstreamError("all associations to the archive are in use", UpstreamKind.BUSY)
         try:
             reused = None if fresh else self._take()
             association = reused or self._connect()

@@ -205,3 +205,15 @@ def test_an_answer_without_its_unique_key_is_dropped_and_counted(level: Level) -
     with leading(remote) as archive:
         assert len(ask(archive, query(level))) == 1
     assert counted.get() - before == 1
+
+
+def test_too_many_questions_of_ours_are_no_failure_of_the_archive() -> None:
+    remote = Remote(studies(3))
+    with leading(remote, Options(associations=1, patience=0.01, failures=1)) as archive:
+        first = archive.find(Request(query(), CALLER))
+        next(first)
+        with pytest.raises(UpstreamError) as busy:
+            ask(archive, query())
+        assert busy.value.kind is UpstreamKind.BUSY
+        assert len(list(first)) == 2
+        assert len(ask(archive, query())) == 3
