@@ -33,7 +33,7 @@ Ended = Callable[[tuple[Attributes, ...] | None, UpstreamError | None], None]
 
 
 def size_of(answer: Attributes) -> int:
-    """Bytes of memory that an answer takes, by estimate: 3.0 KB where 2.8 KB were measured, its encoded form included."""
+    """Bytes of memory that an answer takes, by estimate: 3.0 KB where 2.8 were measured, encoded form included."""
     return 250 + sum(190 + len(element.value) for element in answer.values())
 
 
