@@ -7,12 +7,15 @@ the wire undecoded; the encoded form is kept, since the same answer is sent many
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from struct import pack, unpack
+from typing import TypeVar, overload
 
 from gateway.dicom import charset, encoding
 from gateway.dicom.encoding import Element, MalformedDataset
 from gateway.dicom.tags import SpecificCharacterSet, keyword_of, tag_of, vr_of
+
+_T = TypeVar("_T")
 
 TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 """VRs whose values Specific Character Set governs (PS3.5 6.1.2.2)."""
@@ -87,6 +90,29 @@ class Attributes(Mapping[int, Element]):
 
     def __len__(self) -> int:
         return len(self._elements)
+
+    # Mapping would make these of the methods above, several times slower.
+    def keys(self) -> KeysView[int]:
+        """The tags, ascending."""
+        return self._elements.keys()
+
+    def values(self) -> ValuesView[Element]:
+        """The elements in ascending order of their tags."""
+        return self._elements.values()
+
+    def items(self) -> ItemsView[int, Element]:
+        """Tags and elements, ascending."""
+        return self._elements.items()
+
+    @overload
+    def get(self, tag: int, /) -> Element | None: ...
+
+    @overload
+    def get(self, tag: int, /, default: Element | _T) -> Element | _T: ...
+
+    def get(self, tag: int, /, default: object = None) -> object:
+        """The element of a tag, or the default."""
+        return self._elements.get(tag, default)
 
     def __contains__(self, tag: object) -> bool:
         return tag in self._elements
