@@ -52,8 +52,8 @@ class Index:
         self._turn = threading.Lock()
         self._guard = threading.Lock()
 
-    def create(self) -> bool:
-        """Make the tables when there are none; whether they had to be made.
+    def create(self) -> None:
+        """Make the tables when there are none.
 
         Raises:
             StorageError: the database was written by a newer version.
@@ -66,11 +66,9 @@ class Index:
                     f"the index has schema version {found}, this program knows {schema.VERSION}",
                     hint="use the newer program, or remove the index: it is rebuilt from the DICOMDIR",
                 )
-            new = found < schema.VERSION
-            if new:
+            if found < schema.VERSION:
                 db.executescript(f"BEGIN;{schema.TABLES}{schema.INDEXES}PRAGMA user_version={schema.VERSION};COMMIT")
             db.executescript(schema.LATE_INDEXES)  # a first import may have been killed before it made them
-            return new
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:

@@ -10,7 +10,7 @@ from gateway import metrics
 from gateway.archive import delete, fileid, find, heads, importer, report, store
 from gateway.archive.delete import Deleted
 from gateway.archive.disk import Disk
-from gateway.archive.index import Durability, Index
+from gateway.archive.index import Durability, Index, get_meta, set_meta
 from gateway.archive.keeper import Keeper
 from gateway.archive.publish import Publisher
 from gateway.archive.retain import Committed, Doomed, Policy, choose, nowhere
@@ -83,8 +83,14 @@ class LocalArchive:
         self.open()
         self.sync()
 
-    def open(self) -> None:
+    def open(self, progress: importer.Progress | None = None) -> importer.Imported | None:
         """Make what is missing, and end what a crash interrupted; safe while others have the archive open.
+
+        An index that is new gets everything that is there: the DICOMDIR, and what this gateway stored but had not
+        published when the index was lost. What that found is returned.
+
+        Args:
+            progress: called with the number of instances imported so far.
 
         Raises:
             StorageError: the folders or the index cannot be used, or there are signs that a DICOMDIR was lost.
@@ -95,11 +101,27 @@ class LocalArchive:
             self._disk.incoming.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"the file-set's root cannot be made: {error.strerror}") from error
-        new = self._index.create()
+        self._index.create()
+        with self._index.read() as db:
+            new = not get_meta(db, "filled", 0)
         if new and not self.dicomdir.exists():
             self._refuse_lost_dicomdir()
         if removed := store.recover(self._index, self._disk):
             _log.info("removed unfinished stores of an earlier run", files=removed)
+        return self._fill(progress) if new else None
+
+    def _fill(self, progress: importer.Progress | None) -> importer.Imported | None:
+        found = self.sync(progress)
+        try:
+            taken = Verifier(self._index, self._disk, self.dicomdir).take_back(self._clock())
+        except OSError as error:
+            raise StorageError(f"the file-set cannot be read: {error.strerror}") from error
+        if taken:
+            _log.warning("took in stored instances that the DICOMDIR does not have", instances=taken)
+            self.sync()
+        with self._index.write(visible=False) as db:
+            set_meta(db, "filled", 1)
+        return found
 
     def start(self) -> None:
         """Keep the DICOMDIR published in the background of this process, until :meth:`close`."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
+from gateway import IMPLEMENTATION_CLASS_UID
 from gateway.archive import delete, fileid, heads, store
 from gateway.archive.dicomdir import Dicomdir, NotADicomdir
 from gateway.archive.disk import INCOMING, Disk
@@ -169,6 +170,19 @@ class Verifier:
                 if store.stored_at(db, listed[file_id]) is None and not _dying(db, file_id):
                     yield Problem(Kind.NOT_INDEXED, file_id, listed[file_id])
 
+    def take_back(self, now: float) -> int:
+        """Take in what this gateway stored and an index that was lost knew; how many instances.
+
+        Files of others are left alone: somebody may have taken them out of the DICOMDIR and kept the file.
+        """
+        with self._index.read() as db:
+            known = {file_id for (file_id,) in db.execute("SELECT file_id FROM instance")}
+        taken = 0
+        for file_id, _ in _files(self._disk.root, self._dicomdir, fileid.FOLDER):
+            if file_id not in known and _is_ours(self._disk.root / file_id):
+                taken += self._adopt(file_id, now)
+        return taken
+
     # -- mending ---------------------------------------------------------------------------------------------------
 
     def mend(self, problem: Problem, now: float, *, forget_missing: bool = False) -> Problem:
@@ -251,9 +265,15 @@ def _dying(db: sqlite3.Connection, file_id: str) -> bool:
     return db.execute("SELECT 1 FROM tombstone WHERE file_id = ?", (file_id,)).fetchone() is not None
 
 
-def _files(root: Path, dicomdir: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _is_ours(path: Path) -> bool:
+    """Whether we wrote a file, by its Implementation Class UID (0002,0012)."""
+    with path.open("rb") as file:
+        return IMPLEMENTATION_CLASS_UID.encode() in file.read(1024)
+
+
+def _files(root: Path, dicomdir: Path, below: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Every regular file under the root by its path with slashes, but for the DICOMDIR and temporary files."""
-    stack = [""]
+    stack = [below] if (root / below).is_dir() else []
     while stack:
         folder = stack.pop()
         with os.scandir(root / folder) as entries:

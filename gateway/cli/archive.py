@@ -33,9 +33,15 @@ def register(app: typer.Typer) -> None:
 
 @contextmanager
 def _opened(config: Path | None) -> Iterator[LocalArchive]:
+    with _built(config) as archive:
+        archive.open()
+        yield archive
+
+
+@contextmanager
+def _built(config: Path | None) -> Iterator[LocalArchive]:
     archive = build_archive(configuration(config))
     try:
-        archive.open()
         yield archive
     finally:
         archive.close()
@@ -49,9 +55,15 @@ def import_(
 ) -> None:
     """Bring the DICOMDIR into the index, and drop from it what the DICOMDIR no longer has."""
     columns = (SpinnerColumn(), TextColumn("{task.completed} instances"), TimeElapsedColumn())
-    with _opened(config) as archive, Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as progress:
+    with _built(config) as archive, Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as progress:
         task = progress.add_task("", total=None)
-        done = archive.sync(lambda count: progress.update(task, completed=count), reread=again)
+
+        def show(count: int) -> None:
+            progress.update(task, completed=count)
+
+        done = archive.open(show)
+        if done is None:
+            done = archive.sync(show, reread=again)
     if as_json:
         print_json({"imported": done is not None, **(asdict(done) if done else {})})
     elif done is None:

@@ -101,5 +101,6 @@ def test_what_a_dicomdir_lacks_comes_from_the_files(foreign: Path) -> None:
 def test_a_lost_dicomdir_is_not_taken_for_an_empty_archive(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "DICOMDIR~").write_bytes(b"")
-    with pytest.raises(StorageError, match="crashed while renaming"):
-        LocalArchive(tmp_path / "files" / "DICOMDIR").prepare()
+    for _ in range(2):  # nor at the second attempt, when there is an index
+        with pytest.raises(StorageError, match="crashed while renaming"):
+            LocalArchive(tmp_path / "files" / "DICOMDIR").prepare()
