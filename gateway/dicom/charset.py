@@ -55,9 +55,9 @@ def _spelling(term: str) -> str:
 
 def decode(value: bytes, terms: Terms) -> str:
     """Decode one text value, padding and delimiters included."""
-    codecs = codecs_of(terms)
     if b"\x1b" not in value:
-        return value.decode(codecs[0], "replace")
+        return value.decode("ascii" if value.isascii() else codecs_of(terms)[0], "replace")
+    codecs = codecs_of(terms)
     first, *escaped = _ESCAPE.split(value)
     text = [first.decode(codecs[0], "replace")]
     for escape, run in zip(escaped[::2], escaped[1::2], strict=True):
