@@ -14,7 +14,7 @@ from pathlib import Path
 from struct import Struct
 
 from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from gateway.archive.dicomdir import (
+from gateway.archive.layout import (
     BODY_AT,
     ITEM,
     LOWER_AT,

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from gateway.archive import fileid, rows, schema
-from gateway.archive.dicomdir import Dicomdir, Quarantined, Record
+from gateway.archive.dicomdir import Dicomdir
 from gateway.archive.index import Index, get_meta, set_meta
+from gateway.archive.layout import Quarantined, Record
 from gateway.dicom import tags
 from gateway.dicom.attributes import Attributes, MalformedDataset
 from gateway.dicom.tags import tag_of

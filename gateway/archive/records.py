@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from pydicom.uid import UID
 
-from gateway.archive import dicomdir
+from gateway.archive import layout
 from gateway.dicom import encoding, tags
 from gateway.dicom.attributes import Attributes, Element, element_of, pad
 from gateway.dicom.encoding import MalformedDataset
@@ -123,19 +123,19 @@ def instance(sop_class: str, sop_instance: str, transfer_syntax: str, file_id: s
     kept = {tag: element for tag, element in mine.items() if tag in _INSTANCE}
     kept.setdefault(_INSTANCE_NUMBER, Element("IS", b""))
     front = {
-        dicomdir.TYPE: _text("CS", record_type),
-        dicomdir.FILE_ID: _text("CS", file_id.replace("/", "\\")),
-        dicomdir.SOP_CLASS: _text("UI", sop_class),
-        dicomdir.SOP_INSTANCE: _text("UI", sop_instance),
-        dicomdir.TRANSFER_SYNTAX: _text("UI", transfer_syntax),
+        layout.TYPE: _text("CS", record_type),
+        layout.FILE_ID: _text("CS", file_id.replace("/", "\\")),
+        layout.SOP_CLASS: _text("UI", sop_class),
+        layout.SOP_INSTANCE: _text("UI", sop_instance),
+        layout.TRANSFER_SYNTAX: _text("UI", transfer_syntax),
     }
     if record_type == "PRIVATE":
-        front[dicomdir.PRIVATE_UID] = _text("UI", sop_class)
+        front[layout.PRIVATE_UID] = _text("UI", sop_class)
     return encoding.write(sorted({**front, **kept}.items()), implicit=False)
 
 
 def _front(record_type: str) -> bytes:
-    return encoding.write([(dicomdir.TYPE, _text("CS", record_type))], implicit=False)
+    return encoding.write([(layout.TYPE, _text("CS", record_type))], implicit=False)
 
 
 def _text(vr: str, text: str) -> Element:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from gateway.archive import canvas
 from gateway.archive.canvas import Canvas
-from gateway.archive.dicomdir import Dicomdir, Record
+from gateway.archive.dicomdir import Dicomdir
+from gateway.archive.layout import Record
 from gateway.dicom import tags
 from gateway.dicom.attributes import Attributes, MalformedDataset
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.archive.dicomdir import Dicomdir, NotADicomdir, Record
+from gateway.archive.dicomdir import Dicomdir, NotADicomdir
+from gateway.archive.layout import Record
 from gateway.dicom import tags
 from gateway.dicom.attributes import Attributes
 from tests.archive.directories import Entry, Shape, tree
