@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from gateway.dicom import moments, tags
 from gateway.dicom.attributes import STRING_VRS, Attributes
@@ -91,6 +92,16 @@ def compile(query: Query, *, empties: Empties | None = None) -> Matcher:  # noqa
     wanted = [tag for tag in query.keys if tag not in unsupported]
     keys = _compile_all(query.keys, wanted, query)
     return Matcher(keys, unsupported, empties or Empties())
+
+
+@lru_cache(maxsize=512)
+def unsupported(query: Query) -> tuple[int, ...]:
+    """The keys with a value that are not matched on; remembered, since viewers ask the same things again.
+
+    Raises:
+        InvalidIdentifier: as :func:`compile`.
+    """
+    return compile(query).unsupported
 
 
 def _supported(query: Query, tag: int) -> bool:
@@ -204,4 +215,4 @@ def _time_of(tag: int) -> int:
         return 0
 
 
-__all__ = ["Empties", "InvalidIdentifier", "Key", "Matcher", "compile"]
+__all__ = ["Empties", "InvalidIdentifier", "Key", "Matcher", "compile", "unsupported"]

@@ -11,6 +11,7 @@ from time import monotonic
 from prometheus_client import Counter, Histogram
 
 from gateway import metrics
+from gateway.dicom import matching
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import InvalidAETitle, ae_title
 from gateway.dicom.counter import SubOperations
@@ -175,7 +176,7 @@ class Dispatcher:
             parse = _parsed if len(data) <= _REMEMBERED else _parsed.__wrapped__
             query = parse(data, model, negotiated, implicit, self._handlers.lenient)
             supported = self._handlers.find_keys
-            if supported is not None and any(tag not in supported for tag in query.keys):
+            if matching.unsupported(query) or (supported is not None and not supported.issuperset(query.keys)):
                 answers.pending = Status.PENDING_UNSUPPORTED_KEYS
             with closing(handler(query, session.caller, cancelled)) as stream:
                 for found in stream:

@@ -288,6 +288,7 @@ def test_keys_below_the_level_and_counts_never_restrict() -> None:
     keys = Attributes.of({"Modality": "CT", "NumberOfStudyRelatedInstances": "3", "StudyID": "7", "Rows": "1"})
     matcher = matching.compile(query(keys, level=Level.STUDY))
     assert set(matcher.unsupported) == {tags.Modality, tags.NumberOfStudyRelatedInstances, tag_of("Rows")}
+    assert matching.unsupported(query(keys, level=Level.STUDY)) == matcher.unsupported
     assert [key.tag for key in matcher.keys] == [tags.StudyID]
 
 

@@ -26,6 +26,7 @@ from gateway.dimse.services import Handlers
 from gateway.errors import Cancelled as CancelledError
 from gateway.errors import Refused, UpstreamError
 from gateway.leading.archive import STUDY_ROOT_FIND
+from tests.support import scu
 from tests.support.gateways import RunningGateway, gateway, peer
 from tests.support.waiting import wait_until
 
@@ -152,6 +153,17 @@ def test_a_limit_is_said_and_not_silent(tmp_path: Path) -> None:
         assert limited.value.upstream_status == Refused("", 0xA700).status
         assert running.metric("query_cache_entries", cache="queries") in {0, 1}
         assert running.metric("query_limited_total") == 1
+
+
+@pytest.mark.peers
+def test_a_key_that_is_not_matched_is_said_with_each_answer(tmp_path: Path) -> None:
+    with between(tmp_path, Archive(2)) as running:
+        keys = {"StudyInstanceUID": "", "PatientName": ""}
+        plain = scu.find(running.port, "STUDY", keys, aet="VIEWER", aec="GATEWAY")
+        warned = scu.find(running.port, "STUDY", {**keys, "Modality": "CT"}, aet="VIEWER", aec="GATEWAY")
+    assert (len(plain.answers), len(warned.answers)) == (2, 2)
+    assert "0xff01" not in plain.text
+    assert warned.text.count("0xff01") == 2
 
 
 def test_many_answers_need_bounded_memory(tmp_path: Path) -> None:
