@@ -13,7 +13,9 @@ from gateway import logs
 from gateway.config import Config
 from gateway.config.models import LogFormat
 from gateway.daemon.listeners import Listeners
-from gateway.daemon.process import Process, Share, prepare, run_until_stopped
+from gateway.daemon.parts import prepare
+from gateway.daemon.process import Process, run_until_stopped
+from gateway.daemon.share import Share
 from gateway.workers.board import Board
 from gateway.workers.supervisor import Supervisor
 

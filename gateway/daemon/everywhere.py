@@ -1,0 +1,80 @@
+"""One process speaking for all: metrics, caches, readiness and the level of the log across the workers.
+
+With one process the answers are its own; with several, each is asked over its control socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.exposition import generate_latest
+from starlette.routing import Route
+
+from gateway import logs, metrics
+from gateway.coercion.reload import Reloader
+from gateway.daemon.leading import LeadingArchives
+from gateway.query.desk import CacheDesk, joined
+from gateway.web.cache import cache_routes
+from gateway.workers.control import ask_all
+from gateway.workers.totals import total
+
+
+def control_verbs(rules: Reloader, leading: LeadingArchives) -> Mapping[str, Callable[[Any], Any]]:
+    """What the other processes may ask of one."""
+    return {
+        "metrics": lambda _: generate_latest(metrics.REGISTRY).decode(),
+        "log.level": logs.set_level,
+        "reload": lambda _: rules.reload().version,
+        "leading": lambda _: leading.up(),
+        "cache.show": leading.desk.show,
+        "cache.flush": lambda chosen: leading.desk.flush(**chosen),
+    }
+
+
+def totals(own: Callable[[], str], name: str, control: Path | None) -> Callable[[], str]:
+    """The metrics of all processes together; what is the same in all of them is told by this one."""
+    if control is None:
+        return own
+    return lambda: total([own(), *(text for other, text in ask_all(control, "metrics").items() if other != name)])
+
+
+def log_level(control: Path | None) -> Callable[[str], None]:
+    """Changes the level of the log in all processes."""
+    if control is None:
+        return logs.set_level
+
+    def everywhere(level: str) -> None:
+        ask_all(control, "log.level", level)
+
+    return everywhere
+
+
+def leading_up(leading: LeadingArchives, control: Path | None) -> Callable[[], Mapping[str, bool]]:
+    """By name, whether a leading archive answers: it does not when any process has found it so."""
+    if control is None:
+        return leading.up
+
+    def everywhere() -> Mapping[str, bool]:
+        known = [leading.up(), *ask_all(control, "leading").values()]
+        return {name: all(up.get(name, True) for up in known) for name in leading.up()}
+
+    return everywhere
+
+
+def caches(desk: CacheDesk, control: Path | None) -> list[Route]:
+    """Looking at and emptying the caches of all processes."""
+    if control is None:
+        return cache_routes(desk.show, desk.flush)
+
+    def show(archive: str) -> dict[str, Any]:
+        desk.show(archive)  # refuses a name that is none, where asking all would leave every process out
+        return joined(ask_all(control, "cache.show", archive).values())
+
+    def flush(*, archive: str, study: str, patient: str) -> int:
+        desk.show(archive)
+        chosen = {"archive": archive, "study": study, "patient": patient}
+        return sum(ask_all(control, "cache.flush", chosen).values())
+
+    return cache_routes(show, flush)

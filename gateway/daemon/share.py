@@ -1,0 +1,24 @@
+"""Which part of the gateway's work a process does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.dimse.server import Alone, Place
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of the work a process does.
+
+    Attributes:
+        name: of the process, on its log lines and control socket.
+        control: folder of the control sockets; None when this process is the only one.
+    """
+
+    name: str = "gateway"
+    dicom: bool = True
+    http: bool = True
+    control: Path | None = None
+    place: Place = Alone()  # noqa: RUF009 - it has no state
