@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import resource
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from gateway.archive.index import Durability
 from gateway.archive.local import LocalArchive
+from gateway.archive.verify import Kind
 from gateway.dicom.models import Level
 from gateway.dicom.status import Status
 from gateway.errors import StorageError
@@ -131,4 +133,25 @@ def test_several_processes_store_one_patient_at_once(tmp_path: Path, make: Make,
     assert sum(one.instances for one in archive.listing()) == 75
     archive.sync()
     assert archive.verify() == []
+    archive.close()
+
+
+def test_two_deletions_of_one_study_at_once_both_end_cleanly(tmp_path: Path, make: Make, store: Send) -> None:
+    archive = LocalArchive(tmp_path / "files" / "DICOMDIR", durability=Durability.NONE)
+    archive.prepare()
+    for number in range(1, 31):
+        store(archive, make(number=number))
+        store(archive, make(2, number=number))
+    archive.sync()
+    archive.close()
+    config = tmp_path / "gateway.yaml"
+    config.write_text("archive: {dicomdir: files/DICOMDIR, min_free: 0}\n")
+    command = [sys.executable, "-m", "gateway", "archive", "delete", "--study", "1.2.3.1.1", "--yes", "--json"]
+    both = [subprocess.Popen([*command, "--config", config], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [json.loads(one.communicate(timeout=60)[0]) for one in both]
+    assert [one.returncode for one in both] == [0, 0]
+    assert sorted(one["instances"] for one in said) == [0, 30]
+    assert archive.verify(quick=True, repair=True)[0].kind is Kind.EMPTY
+    assert archive.verify() == []
+    assert [one.patient_id for one in archive.listing()] == ["P2"]
     archive.close()
