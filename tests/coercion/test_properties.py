@@ -237,7 +237,7 @@ def test_undoing_coerced_keys_gives_the_asked_ones(keys: dict[str, str]) -> None
     coerced, undo = plan(rules, Where.KEYS, Context()).apply_to_keys(asked)
     back = undo(coerced)
     for tag in (tag_of(one) for one in ("PatientName", "PatientID", "StudyID")):
-        if tag in asked:
+        if asked.text(tag):  # an empty key asks for whatever there is
             assert back.text(tag) == asked.text(tag), keyword_of(tag)
     assert set(back) - {SpecificCharacterSet} == set(asked) - {SpecificCharacterSet}
 
