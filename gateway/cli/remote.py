@@ -18,6 +18,7 @@ from gateway.cli.common import configuration
 from gateway.config import Config
 from gateway.dicom.caller import InvalidAETitle, ae_title
 from gateway.dimse.ports import Peer, Timeouts
+from gateway.dimse.tls import client_context
 
 DEFAULT_CALLING = "GATEWAY_SCU"
 
@@ -126,7 +127,9 @@ def _from_configuration(config: Config, name: str, called: str | None, timeout: 
     dimse = timedelta(seconds=timeout) if timeout else configured.dimse
     deadlines = (configured.connect, configured.acse, dimse, configured.network)
     timeouts = Timeouts(*(one.total_seconds() for one in deadlines))
-    return Peer(name, _title(called or known.aet, "-aec"), known.host, known.port, timeouts)
+    tls = known.tls
+    context = client_context(tls.ca, tls.certificate, tls.key, check_host=tls.check_host) if tls.ca else None
+    return Peer(name, _title(called or known.aet, "-aec"), known.host, known.port, timeouts, context)
 
 
 def _title(text: str, option: str) -> str:

@@ -107,6 +107,24 @@ def _dicomdir(config: Config) -> Iterator[Finding]:
         yield ("archive", "index"), "the index must be outside the file-set", f"its root is {dicomdir.parent}"
 
 
+def _tls(config: Config) -> Iterator[Finding]:
+    ours = config.ae.tls
+    sides: list[tuple[KeyPath, Path | None, Path | None]] = [(("ae", "tls"), ours.certificate, ours.key)]
+    files: list[tuple[KeyPath, Path | None]] = [(("ae", "tls", "ca"), ours.ca)]
+    for name, peer in config.peers.items():
+        sides.append((("peers", name, "tls"), peer.tls.certificate, peer.tls.key))
+        files.append((("peers", name, "tls", "ca"), peer.tls.ca))
+    for path, certificate, key in sides:
+        if (certificate is None) != (key is None):
+            yield (*path, "key" if certificate is None else "certificate"), "certificate and key go together", ""
+        files += [((*path, "certificate"), certificate), ((*path, "key"), key)]
+    for path, file in files:
+        if file is not None and not file.is_file():
+            yield path, f"{file} does not exist", ""
+    if ours.ca is not None and ours.certificate is None:
+        yield ("ae", "tls", "ca"), "without a certificate the port speaks in clear", "set ae.tls.certificate and key"
+
+
 def _files(config: Config) -> Iterator[Finding]:
     wanted: tuple[tuple[KeyPath, Path | None], ...] = (
         (("coercion", "rules"), config.coercion.rules),
@@ -156,6 +174,7 @@ _CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     _unbounded_cache,
     _dicomdir,
     _files,
+    _tls,
     _remote_http,
     _audit,
 )

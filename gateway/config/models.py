@@ -61,6 +61,30 @@ class AcceptTimeouts(Section):
     """Between two requests."""
 
 
+class AcceptTls(Section):
+    """TLS of the DICOM port; without ``certificate`` it speaks in clear."""
+
+    certificate: ConfigPath | None = None
+    """Our certificate and its chain, PEM; with it the port speaks TLS 1.2 or newer only."""
+    key: ConfigPath | None = None
+    """Its private key, PEM, not encrypted."""
+    ca: ConfigPath | None = None
+    """Who signs the certificates of callers, PEM; without it callers need none."""
+
+
+class RequestTls(Section):
+    """TLS towards a peer; without ``ca`` we speak in clear."""
+
+    ca: ConfigPath | None = None
+    """Who signs the peer's certificate, PEM."""
+    certificate: ConfigPath | None = None
+    """Our certificate and its chain, PEM, for a peer that wants one."""
+    key: ConfigPath | None = None
+    """Its private key, PEM, not encrypted."""
+    check_host: bool = True
+    """Whether the peer's certificate has to name its host."""
+
+
 class Ae(Section):
     """The application entity the gateway is."""
 
@@ -79,6 +103,7 @@ class Ae(Section):
     max_associations_per_peer: Annotated[Count, Field(ge=1)] = 50
     """Open at once from one peer."""
     timeouts: AcceptTimeouts = AcceptTimeouts()
+    tls: AcceptTls = AcceptTls()
 
 
 class RequestTimeouts(Section):
@@ -131,6 +156,7 @@ class Peer(Section):
     """Which association reports of storage commitment take, in both directions."""
     send: Send = Send()
     timeouts: RequestTimeouts = RequestTimeouts()
+    tls: RequestTls = RequestTls()
 
 
 class QueryCache(Section):

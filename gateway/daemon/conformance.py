@@ -100,7 +100,8 @@ def _lines(ae: Ae) -> Iterator[str]:
     )
     yield "## Security\n"
     yield _prose(
-        """Callers are recognised by AE title and network address, and permitted service by service. Logs name no
+        """Callers are recognised by AE title and network address, and permitted service by service. TLS 1.2 or newer
+        (PS3.15 B.9) can be required of callers, and is spoken to peers where it is configured. Logs name no
         patient. See [security.md](security.md)."""
     )
 

@@ -41,7 +41,7 @@ def build_server(config: Config, parts: Parts, listener: socket.socket, share: S
     return Server(
         handlers,
         policy,
-        Endpoint(listener=listener),
+        Endpoint(listener=listener, tls=peers.accept_tls(config)),
         deadlines=Deadlines(
             setup=ae.timeouts.acse.total_seconds(),
             idle=ae.timeouts.idle.total_seconds(),

@@ -11,6 +11,7 @@ from gateway.coercion.reload import Reloader
 from gateway.commitment.elsewhere import LeadingInstances
 from gateway.commitment.service import Commitment
 from gateway.config import Config
+from gateway.daemon import peers
 from gateway.daemon.archiving import build_archive
 from gateway.daemon.auditing import Auditor, build_auditor
 from gateway.daemon.committing import build_commitment
@@ -38,10 +39,12 @@ def prepare(config: Config) -> None:
     """Bring the files in order, once, before any process serves: what a crash left, a new DICOMDIR, the ledger.
 
     Raises:
-        ConfigError: the rules or the commitment decision cannot be loaded.
+        ConfigError: the rules, a certificate or the commitment decision cannot be loaded.
         StorageError: the archive or the ledger cannot be used.
     """
     Reloader(config.coercion.rules)
+    peers.accept_tls(config)
+    peers.callable_peers(config)
     archive = build_archive(config)
     try:
         archive.prepare()

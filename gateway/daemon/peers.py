@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from gateway.config import Config
@@ -10,6 +11,7 @@ from gateway.config.models import Peer as PeerSection
 from gateway.config.models import Permission, Send
 from gateway.dimse.policy import KnownCaller
 from gateway.dimse.ports import Peer, Timeouts, Verb
+from gateway.dimse.tls import client_context, server_context
 from gateway.logs import get_logger
 from gateway.retrieve.destinations import Destination, Destinations
 from gateway.retrieve.limits import Limits as SendLimits
@@ -31,7 +33,19 @@ def _peer(name: str, section: PeerSection) -> Peer:
         dimse=times.dimse.total_seconds(),
         network=times.network.total_seconds(),
     )
-    return Peer(name, section.aet, section.host, section.port, timeouts)
+    tls = section.tls
+    context = client_context(tls.ca, tls.certificate, tls.key, check_host=tls.check_host) if tls.ca else None
+    return Peer(name, section.aet, section.host, section.port, timeouts, context)
+
+
+def accept_tls(config: Config) -> ssl.SSLContext | None:
+    """TLS of the DICOM port; None when it speaks in clear.
+
+    Raises:
+        ConfigError: the certificate cannot be used.
+    """
+    tls = config.ae.tls
+    return server_context(tls.certificate, tls.key, tls.ca) if tls.certificate and tls.key else None
 
 
 def known_callers(config: Config) -> list[KnownCaller]:
