@@ -195,7 +195,7 @@ class Dispatcher:
             return self._refuse(session, message, Status.SOP_CLASS_NOT_SUPPORTED)
         relational = session.negotiated.get(message.context.abstract_syntax, Negotiated()).relational
         originator = Originator(session.caller.aet, message.command.message_id or 0)
-        cancelled = Cancellation(session.exchange, message)
+        cancelled = Cancellation(session.exchange, message, interval=0)
 
         def counters() -> Iterator[SubOperations]:
             retrieve = parse_retrieve(read_attributes(session.exchange, message), model, relational=relational)
@@ -210,7 +210,7 @@ class Dispatcher:
             return self._refuse(session, message, Status.SOP_CLASS_NOT_SUPPORTED)
         relational = session.negotiated.get(message.context.abstract_syntax, Negotiated()).relational
         channel = Sender(session.exchange, session.next_message_id, session.dimse)
-        cancelled = Cancellation(session.exchange, message)
+        cancelled = Cancellation(session.exchange, message, interval=0)
 
         def counters() -> Iterator[SubOperations]:
             retrieve = parse_retrieve(read_attributes(session.exchange, message), model, relational=relational)

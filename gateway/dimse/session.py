@@ -45,13 +45,17 @@ def _nothing() -> None:
 class Cancellation:
     """The cancel signal of one operation; the connection is looked at some hundred times a second at most.
 
+    Args:
+        interval: seconds between two looks; 0 looks each time, where each question is about a whole instance.
+
     Attributes:
         was_true: whoever asked was told to stop, so what was answered is not all.
         pause: called each time it is asked, which is where a handler waits for something.
     """
 
-    def __init__(self, exchange: Exchange, message: Message) -> None:
+    def __init__(self, exchange: Exchange, message: Message, *, interval: float = _LOOK_SECONDS) -> None:
         self._exchange = exchange
+        self._interval = interval
         self._message_id = message.command.message_id or 0
         self._looked = 0.0
         self.was_true = False
@@ -61,7 +65,7 @@ class Cancellation:
         """Whether to stop: C-CANCEL came, or the association is over."""
         self.pause()
         now = monotonic()
-        if not self.was_true and now - self._looked >= _LOOK_SECONDS:
+        if not self.was_true and now - self._looked >= self._interval:
             self._looked = now
             self.was_true = self._exchange.cancelled(self._message_id)
         return self.was_true
