@@ -62,6 +62,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         with gateway(
             folder / "gw", peers=peers, dicomdir=dicomdir, leading={"peer": "LEADING"},
             coercion={"rules": str(folder / "coercion.yaml")}, logging={"level": "debug", "format": "json"},
+            audit={"file": str(folder / "audit.xml")},
         ) as running:  # fmt: skip
             one = Place(folder, running, leading)
             good_paths(one)

@@ -80,7 +80,8 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
         with (
             gateway(
                 folder / "gw", peers=peers, dicomdir=dicomdir, leading={"peer": "LEADING"},
-                coercion={"rules": str(rules)}, ae={"title": "GATEWAY", "port": 0, "workers": 2},
+                coercion={"rules": str(rules)},
+                audit={"file": str(folder / "audit.xml")}, ae={"title": "GATEWAY", "port": 0, "workers": 2},
             ) as running,
             prometheus(folder / "prometheus", [running.http_port], [Path("grafana/alerts.yml")]) as scraper,
         ):  # fmt: skip
