@@ -35,7 +35,8 @@ class Attributes(Mapping[int, Element]):
 
     def __init__(self, elements: Mapping[int, Element] | Iterable[tuple[int, Element]] = ()) -> None:
         given = elements if type(elements) is dict else dict(elements)
-        self._elements: dict[int, Element] = dict(sorted(given.items()))
+        tags = sorted(given)  # and not the items, which would compare elements
+        self._elements: dict[int, Element] = {tag: given[tag] for tag in tags} if tags != list(given) else given.copy()
         self._explicit: bytes | None = None
         self._implicit: bytes | None = None
 
@@ -195,6 +196,8 @@ class Attributes(Mapping[int, Element]):
 
         Where the two sets differ and ASCII does not do, the result is in ISO_IR 192.
         """
+        if SpecificCharacterSet not in self._elements and SpecificCharacterSet not in other._elements:
+            return Attributes({**self._elements, **other._elements})
         if other.terms == self.terms or other.is_ascii():
             mine = self._elements.get(SpecificCharacterSet)
             both = {**self._elements, **other._elements}  # our own

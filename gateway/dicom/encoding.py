@@ -8,6 +8,7 @@ be spliced into any data set. Pixel data never passes through here: callers stop
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
 
@@ -173,8 +174,18 @@ def write(elements: Iterable[tuple[int, Element]], *, implicit: bool) -> bytes:
     """Encode elements that come in ascending order of their tags."""
     parts: list[bytes] = []
     for tag, (vr, value) in elements:
-        parts.append(element_bytes(tag, vr, value, implicit=implicit))
+        size = len(value)
+        if implicit or vr in LONG_VRS or size > 0xFFFF:
+            parts.append(element_bytes(tag, vr, value, implicit=implicit))
+        else:
+            parts += (_short_head(tag, vr, size), value)
     return b"".join(parts)
+
+
+@lru_cache(maxsize=16_384)
+def _short_head(tag: int, vr: str, size: int) -> bytes:
+    """The same few hundred heads make nearly all answers."""
+    return _EXPLICIT_SHORT.pack(tag >> 16, tag & 0xFFFF, vr.encode(), size)
 
 
 def element_bytes(tag: int, vr: str, value: bytes, *, implicit: bool) -> bytes:

@@ -19,6 +19,7 @@ from gateway.logs import get_logger
 from gateway.query.ports import QuerySource, Request
 
 _log = get_logger("query")
+_NO_AVAILABILITY = Element("CS", b"")
 _EMPTIES = Empties(empty=True, absent=True)
 
 
@@ -37,32 +38,39 @@ class Projection:
                 self._keys.setdefault(level.unique_key, "LO" if level.unique_key == tags.PatientID else "UI")
                 if len(values := query.uids(level)) == 1:
                     self._given[level.unique_key] = element_of(level.unique_key, values[0], ())
-        self._constant = {
+        constant = {
             tags.QueryRetrieveLevel: element_of(tags.QueryRetrieveLevel, query.level.name, ()),
             tags.RetrieveAETitle: element_of(tags.RetrieveAETitle, retrieve_aet, ()),
+            **self._declared,
         }
+        empty = {tag: self._given.get(tag) or Element(vr, b"") for tag, vr in self._keys.items()}
+        self._shape = dict(sorted({**empty, **constant, tags.InstanceAvailability: _NO_AVAILABILITY}.items()))
+        self._asked = tuple(tag for tag in self._shape if tag not in constant)
 
     def answer(self, entity: Attributes) -> Attributes | None:
         """The answer for an entity; None when it lacks the unique key of the level."""
-        if not entity.text(self._unique):
+        unique = entity.get(self._unique)
+        if unique is None or not unique.value.strip(b" \0"):
             return None
-        elements = {tag: self._element(entity, tag, vr) for tag, vr in self._keys.items()}
-        if availability := entity.get(tags.InstanceAvailability):
-            elements[tags.InstanceAvailability] = availability
-        return self._written({**elements, **self._constant}, entity)
-
-    def _element(self, entity: Attributes, tag: int, vr: str) -> Element:
-        element = entity.get(tag)
-        if element is None or not element.value:
-            return self._given.get(tag) or Element(vr, b"")
-        if tag in self._sequences and element.vr == "SQ":
-            return Element("SQ", _items(entity, tag, *self._sequences[tag]))
-        return element
+        elements = self._shape.copy()  # in the order of the tags, with what is given and what stays empty
+        get = entity.get
+        for tag in self._asked:
+            element = get(tag)
+            if element is not None and element.value:
+                elements[tag] = element
+        for tag, (key, wanted) in self._sequences.items():
+            if elements[tag].vr == "SQ" and elements[tag].value:
+                elements[tag] = Element("SQ", _items(entity, tag, key, wanted))
+        if not elements[tags.InstanceAvailability].value:
+            del elements[tags.InstanceAvailability]
+        return self._written(elements, entity)
 
     def _written(self, elements: dict[int, Element], entity: Attributes) -> Attributes:
         """The answer in the query's character set, or in UTF-8 where that cannot represent it (PS3.4 C.4.1.1.3.2)."""
-        answer = Attributes({**elements, **self._declared})
-        if entity.terms == self._terms or answer.is_ascii():
+        answer = Attributes(elements)
+        if (not self._terms and tags.SpecificCharacterSet not in entity) or entity.terms == self._terms:
+            return answer
+        if answer.is_ascii():
             return answer
         answer = Attributes({**elements, **entity.only([tags.SpecificCharacterSet])})
         try:
