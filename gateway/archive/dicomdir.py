@@ -384,7 +384,8 @@ class Dicomdir:
         """Whether the first records have no links although there are several."""
         if not self._at_item(self.items_at):
             return False
-        if self.first_root and (first := self.record_at(self._locate(self.first_root))) and (first.next or first.lower):
+        at = self._locate(self.first_root) if self.first_root else -1
+        if at >= 0 and (first := self.record_at(at)) and (first.next or first.lower):
             return False
         table = self._sequential()
         noted = len(self.quarantined)

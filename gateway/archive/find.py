@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from gateway.archive.conditions import conditions
-from gateway.dicom import matching, tags
+from gateway.dicom import encoding, matching, tags
 from gateway.dicom.attributes import Attributes, Element, element_of, pad
 from gateway.dicom.keys import Empties
 from gateway.dicom.models import Level
@@ -122,10 +122,10 @@ def _number(count: int) -> Element:
 
 def _joined(above: Attributes, blob: bytes, computed: dict[int, Element]) -> Attributes:
     """The attributes above, this level's over them, and what was computed."""
-    mine = Attributes.decode(blob, implicit=False)
-    if above:
-        mine = above.overlay(mine)
-    return mine.plus(computed) if computed else mine
+    elements, _ = encoding.read(blob, implicit=False)
+    if tags.SpecificCharacterSet not in elements and tags.SpecificCharacterSet not in above:
+        return above.plus({**elements, **computed})  # mostly: one data set made, not three
+    return above.overlay(Attributes(elements)).plus(computed)
 
 
 def patient_and_study(row: Row) -> Attributes:

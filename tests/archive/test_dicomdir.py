@@ -107,6 +107,14 @@ def test_a_truncated_tail_costs_what_is_cut_and_no_more(tmp_path: Path) -> None:
     assert [one.reason for one in source.quarantined] == ["record runs past the end of the file"]
 
 
+def test_a_file_cut_in_its_first_record_is_read_to_its_end(tmp_path: Path) -> None:
+    whole = Shape(shift=128).build(tree())
+    begin = read(tmp_path / "WHOLE", whole)[1].items_at
+    for cut in range(begin, begin + 24):
+        records, _ = read(tmp_path / "CUT", whole[:cut])
+        assert records == []
+
+
 def test_one_bad_record_is_put_aside_and_its_sisters_stay(tmp_path: Path) -> None:
     data = bytearray(Shape().build(tree()))
     first = data.index(b"IMAGE ")
