@@ -17,16 +17,17 @@ from gateway.coercion.reload import Reloader
 from gateway.daemon.leading import LeadingArchives
 from gateway.query.desk import CacheDesk, joined
 from gateway.web.cache import cache_routes
+from gateway.web.rules import rules_routes
 from gateway.workers.control import ask_all
 from gateway.workers.totals import total
 
 
-def control_verbs(rules: Reloader, leading: LeadingArchives) -> Mapping[str, Callable[[Any], Any]]:
+def control_verbs(reloader: Reloader, leading: LeadingArchives) -> Mapping[str, Callable[[Any], Any]]:
     """What the other processes may ask of one."""
     return {
         "metrics": lambda _: generate_latest(metrics.REGISTRY).decode(),
         "log.level": logs.set_level,
-        "reload": lambda _: rules.reload().version,
+        "reload": lambda _: reloader.reload().version,
         "leading": lambda _: leading.up(),
         "cache.show": leading.desk.show,
         "cache.flush": lambda chosen: leading.desk.flush(**chosen),
@@ -61,6 +62,18 @@ def leading_up(leading: LeadingArchives, control: Path | None) -> Callable[[], M
         return {name: all(up.get(name, True) for up in known) for name in leading.up()}
 
     return everywhere
+
+
+def rules(reloader: Reloader, control: Path | None) -> list[Route]:
+    """The rules in force, and reading them again in all processes."""
+
+    def reload() -> str:
+        version = reloader.reload().version  # raises for a bad file before any other process is asked
+        if control is not None:
+            ask_all(control, "reload")
+        return version
+
+    return rules_routes(lambda: reloader().version, reload)
 
 
 def caches(desk: CacheDesk, control: Path | None) -> list[Route]:

@@ -63,6 +63,7 @@ def build_app(config: Config, parts: Parts, share: Share) -> ASGIApp:
         routes=[
             *commitment_web(config, parts.commitment, parts.archive, parts.rules),
             *everywhere.caches(parts.leading.desk, share.control),
+            *everywhere.rules(parts.rules, share.control),
             *logging_routes(logs.level, everywhere.log_level(share.control)),
         ],
         **watched,

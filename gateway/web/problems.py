@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
@@ -15,11 +16,19 @@ from gateway.errors import BadInstance, GatewayError, Refused, StorageError, Ups
 _log = logs.get_logger("web")
 
 
-def problem(status: int, detail: str = "", headers: dict[str, str] | None = None) -> Response:
-    """A problem document; ``detail`` is for people and holds no patient's data."""
-    document = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+def problem(
+    status: int, detail: str = "", headers: dict[str, str] | None = None, *, problems: Sequence[str] = ()
+) -> Response:
+    """A problem document; ``detail`` is for people and holds no patient's data.
+
+    Args:
+        problems: each one that was found, where there can be several.
+    """
+    document: dict[str, object] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
     if detail and detail != document["title"]:
         document["detail"] = detail
+    if problems:
+        document["problems"] = list(problems)
     return JSONResponse(document, status, headers, media_type="application/problem+json")
 
 
