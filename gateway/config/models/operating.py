@@ -1,0 +1,77 @@
+"""HTTP, the audit trail and the log."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from gateway.config.models.section import Section
+from gateway.config.types import ConfigPath, Port, RemotePort
+
+
+class Http(Section):
+    """Health, metrics and the REST interface."""
+
+    bind: str = "127.0.0.1"
+    """Address to listen on; anything but loopback needs a token_file."""
+    port: Port = 8080
+    """TCP port; 0 takes a free one and says which."""
+    token_file: ConfigPath | None = None
+    """File with the bearer token that may do everything under /api."""
+    read_only_token_file: ConfigPath | None = None
+    """File with the bearer token that may only read."""
+
+
+class Transport(Enum):
+    """How syslog messages travel."""
+
+    TCP = "tcp"
+    UDP = "udp"
+
+
+class Syslog(Section):
+    """The audit record repository; without ``host`` there is none."""
+
+    host: str = ""
+    """Host name or address."""
+    port: RemotePort = 601
+    """Port it listens on."""
+    transport: Transport = Transport.TCP
+    """``tcp`` with octet counting (RFC 6587), or ``udp``, where a lost message goes unnoticed."""
+    spool: ConfigPath | None = None
+    """File for what it does not take, needed with a host; each process appends its name to it."""
+
+
+class Audit(Section):
+    """The audit trail of DICOM PS3.15 A.5; without ``file`` and ``syslog.host`` there is none."""
+
+    file: ConfigPath | None = None
+    """One XML message a line."""
+    syslog: Syslog = Syslog()
+    """A collector; messages go there instead of to the file."""
+    site: str = ""
+    """Audit Enterprise Site ID."""
+
+
+class LogFormat(Enum):
+    """How a log line looks."""
+
+    CONSOLE = "console"
+    JSON = "json"
+
+
+class LogLevel(Enum):
+    """The least severe line that is written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Logging(Section):
+    """What is written to standard error."""
+
+    level: LogLevel = LogLevel.INFO
+    """Least severe line written."""
+    format: LogFormat = LogFormat.CONSOLE
+    """``console`` for people, ``json`` for collectors: one object a line."""
