@@ -96,7 +96,7 @@ ACTIONS = st.one_of(
 )
 RULES = st.builds(
     Rule,
-    name=TEXTS,
+    name=TEXTS.filter(str.strip),
     where=st.frozensets(st.sampled_from(Where), min_size=1),
     then=st.lists(ACTIONS, max_size=4).map(tuple),
     when=CONDITIONS,
