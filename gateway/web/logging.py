@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 from starlette.concurrency import run_in_threadpool
@@ -12,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.logs import LEVELS
+from gateway.web.bodies import json_body
 
 
 def logging_routes(level: Callable[[], str], change: Callable[[str], None]) -> list[Route]:
@@ -27,10 +27,10 @@ def logging_routes(level: Callable[[], str], change: Callable[[str], None]) -> l
 
     async def put(request: Request) -> Response:
         try:
-            wanted = (await request.json())["level"]
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            wanted = (await json_body(request))["level"]
+        except (KeyError, TypeError) as error:
             raise HTTPException(400, 'a body such as {"level": "debug"} is wanted') from error
-        if wanted not in LEVELS:
+        if not isinstance(wanted, str) or wanted not in LEVELS:
             raise HTTPException(400, f"level is one of {', '.join(LEVELS)}")
         await run_in_threadpool(change, wanted)
         return JSONResponse({"level": wanted})
