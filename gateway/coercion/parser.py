@@ -46,11 +46,14 @@ def parse_rules(text: str, file: str = "rules", folder: FilePath = FilePath()) -
     Raises:
         ConfigError: everything that is wrong with it, one line each.
     """
-    root = compose(text, file)
     digest = hashlib.sha256(text.encode())
-    if root is None:
-        return RuleSet.of((), digest.hexdigest()[:12], files=(file,))
-    rules, recorded = _file(root, folder)
+    try:
+        root = compose(text, file)
+        if root is None:
+            return RuleSet.of((), digest.hexdigest()[:12], files=(file,))
+        rules, recorded = _file(root, folder)
+    except RecursionError as error:  # also by aliases of what they stand in
+        raise ConfigError([f"{file}: nested too deep"]) from error
     if root.problems.found:
         raise ConfigError(root.problems.lines)
     for data in root.problems.also.values():

@@ -71,6 +71,9 @@ def read(file: Path) -> Document:
     except yaml.YAMLError as error:
         document.problems.append(_syntax(file, error))
         return document
+    except RecursionError:
+        document.problems.append(f"{file}: nested too deep")
+        return document
     if root is not None and not isinstance(root, yaml.MappingNode):
         document.problems.append(f"{file}:{root.start_mark.line + 1}: a mapping of sections is wanted here")
         return document

@@ -208,6 +208,8 @@ def test_not_utf8_and_unreadable_files(tmp_path: Path) -> None:
     file = tmp_path / "gateway.yaml"
     file.write_bytes(b"ae:\n  title: \xff\n")
     assert problems(file) == ["DIR/gateway.yaml:2: not UTF-8"]
+    file.write_text("- " * 5000)
+    assert problems(file) == ["DIR/gateway.yaml: nested too deep"]
     (tmp_path / "conf").mkdir()
     assert problems(tmp_path / "conf") == ["DIR/conf: Is a directory"]
     assert problems(tmp_path / "none.yaml") == ["DIR/none.yaml: No such file or directory"]
