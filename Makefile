@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv lint types imports test demo crash lock conformance clean help bench
+.PHONY: venv lint types imports test demo crash lock conformance clean help bench faults soak
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -50,6 +50,19 @@ bench: $(STAMP) ## ours beside Orthanc and dcmqrscp; QUICK=1 takes under three m
 crash: $(STAMP) ## kill the archive a thousand times at random moments and look for what is lost
 	@rm -rf var/crash && mkdir -p var/crash
 	$(BIN)/python -m tests.archive.crash var/crash/files 1000
+
+faults: $(STAMP) ## break everything around real gateways and look for what is lost; QUICK=1 takes under two minutes
+	@command -v storescp >/dev/null 2>&1 || \
+		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null 2>&1 && apt-get install -y -qq dcmtk; } || \
+		{ echo "error: the peers are missing: apt-get install dcmtk"; exit 2; }
+	$(BIN)/python -m faults $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only "$(ONLY)")
+
+MINUTES ?= 10
+soak: $(STAMP) ## all services at once with real peers for MINUTES=10, watching memory, descriptors and threads
+	@command -v storescp >/dev/null 2>&1 && PATH=$$PATH:/usr/sbin command -v Orthanc >/dev/null 2>&1 || \
+		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null 2>&1 && apt-get install -y -qq dcmtk orthanc; } || \
+		{ echo "error: the peers are missing: apt-get install dcmtk orthanc"; exit 2; }
+	$(BIN)/python -m faults.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 lock: ## resolve the lock files anew (needs uv): development, what the container runs, what builds its wheel
 	$(LOCK) pyproject.toml --group dev --all-extras -o requirements.lock

@@ -68,11 +68,8 @@ def read(file: Path) -> Document:
         line = data[: error.start].count(b"\n") + 1
         document.problems.append(f"{file}:{line}: not UTF-8")
         return document
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         document.problems.append(_syntax(file, error))
-        return document
-    except RecursionError:
-        document.problems.append(f"{file}: nested too deep")
         return document
     if root is not None and not isinstance(root, yaml.MappingNode):
         document.problems.append(f"{file}:{root.start_mark.line + 1}: a mapping of sections is wanted here")
@@ -84,7 +81,9 @@ def read(file: Path) -> Document:
     return document
 
 
-def _syntax(file: Path, error: yaml.YAMLError) -> str:
+def _syntax(file: Path, error: yaml.YAMLError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return f"{file}: nested too deep"
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"{file}:{error.problem_mark.line + 1}: not YAML: {error.problem or error.context}"
     return f"{file}: not YAML: {' '.join(str(error).split())}"

@@ -38,7 +38,7 @@ def test_an_edit_takes_over_and_a_bad_one_does_not(tmp_path: Path) -> None:
         for hostile in ("- " * 5000, "rules: &a [*a]"):
             before = failures()
             file.write_text(hostile)
-            wait_until(lambda before=before: failures() > before, "a file that nests without end is noticed")
+            wait_until(lambda before=before: failures() > before, "endless nesting is noticed")  # type: ignore[misc]
         assert rules().rules[-1].name == "second"
         file.write_text(GOOD % "fourth")
         wait_until(lambda: rules().rules[-1].name == "fourth", "the edit is noticed")
