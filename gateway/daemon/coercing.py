@@ -11,13 +11,16 @@ from gateway.coercion.draft import Context
 from gateway.coercion.engine import plan
 from gateway.coercion.rules import BUILT_IN, RuleSet, Where
 from gateway.config import Config
+from gateway.dicom import tags
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller
 from gateway.dimse.ports import Receiver
 from gateway.errors import UpstreamError
 from gateway.intake.receiver import CoercedReceiver
 from gateway.logs import get_logger
-from gateway.query.ports import Leading, QuerySource, Request
+from gateway.query.effective import PAGE, EffectiveView
+from gateway.query.paging import pages
+from gateway.query.ports import Leading, Request
 from gateway.retrieve.ports import Coerce, Recipient
 
 _log = get_logger("daemon")
@@ -30,28 +33,38 @@ class CoercedSource:
     """Rules for query keys before a source is asked, and for its answers; the answers show the keys as asked.
 
     The built-in rule has nothing to do here: the effective view has put the leading archive's attributes into the
-    answers before, since it had to match on them.
+    answers before, since it had to match on them. Other rules can take more from it, so it is looked up for them.
     """
 
-    def __init__(self, source: QuerySource, rules: Rules, aet: str) -> None:
-        self._source = source
+    def __init__(self, view: EffectiveView, rules: Rules, aet: str) -> None:
+        self._view = view
         self._rules = rules
         self._aet = aet
 
     def find(self, request: Request) -> Iterator[Attributes]:
         """Yield coerced answers; see :class:`~gateway.query.ports.QuerySource`."""
         rules = self._rules()
-        answering = [rule for rule in rules.at(Where.ANSWERS) if rule.name != BUILT_IN.name]
+        answering = tuple(rule for rule in rules.at(Where.ANSWERS) if rule.name != BUILT_IN.name)
         if not answering and not rules.at(Where.KEYS):
-            yield from self._source.find(request)
-            return
+            return self._view.find(request)
         caller = request.caller
         asked = Context(sending=caller.aet, receiving=self._aet, host=caller.address)
         keys, undo = plan(rules, Where.KEYS, asked).apply_to_keys(request.query.keys)
-        answered = plan(rules, Where.ANSWERS, Context(sending=self._aet, receiving=caller.aet, host=caller.address))
+        found = self._view.find(request.asking(replace(request.query, keys=keys)))
+        coerced = self._coerced(found, request, replace(rules, rules=answering)) if answering else found
+        return map(undo, coerced)
+
+    def _coerced(self, answers: Iterator[Attributes], request: Request, rules: RuleSet) -> Iterator[Attributes]:
+        caller = request.caller
+        context = Context(sending=self._aet, receiving=caller.aet, host=caller.address)
         requested = frozenset(request.query.keys)
-        for answer in self._source.find(request.asking(replace(request.query, keys=keys))):
-            yield undo(answered.apply_to_answer(answer, requested))
+        for page in pages(answers, PAGE):
+            studies = {uid for answer in page if (uid := answer.text(tags.StudyInstanceUID))}
+            known = self._view.studies(studies, caller, request.evidence)
+            for answer in page:
+                leading = known.get(answer.text(tags.StudyInstanceUID))
+                made = plan(rules, Where.ANSWERS, replace(context, leading=leading))
+                yield made.apply_to_answer(answer, requested)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from gateway.query import rewriting
 from gateway.query.merging import Availability, marked, merge
 from gateway.query.paging import chunks, pages
 from gateway.query.patients import Patients
-from gateway.query.ports import Leading, Nothing, QuerySource, Request
+from gateway.query.ports import Evidence, Leading, Nothing, QuerySource, Request
 
 PAGE = 100
 """Studies in one look-up."""
@@ -110,12 +110,15 @@ class EffectiveView:
             case _:
                 return self._below(self._run(request))
 
-    def studies(self, uids: Iterable[str], caller: Caller) -> dict[str, Attributes]:
+    def studies(
+        self, uids: Iterable[str], caller: Caller, evidence: list[Evidence] | None = None
+    ) -> dict[str, Attributes]:
         """What the leading archive knows of these studies, to be put over the local attributes.
 
         Never raises for a leading archive that fails: what is remembered of it is used then.
         """
-        request = Request(Query(Model.STUDY_ROOT, Level.STUDY, Attributes()), caller)
+        asking = Query(Model.STUDY_ROOT, Level.STUDY, Attributes())
+        request = Request(asking, caller, evidence=[] if evidence is None else evidence)
         return self._known(list(dict.fromkeys(uids)), self._run(request))
 
     def resolve(self, retrieve: Retrieve, caller: Caller) -> dict[str, Attributes | None]:
