@@ -42,7 +42,7 @@ def retrieve(
     study: Annotated[str, typer.Option("--study", metavar="UID", help="Study Instance UID.")],
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder for the files; what is in it is not fetched again.")
-    ],
+    ] = Path(),
     series: Annotated[
         list[str] | None, typer.Option("--series", metavar="UID", help="Only this series; may be repeated.")
     ] = None,
