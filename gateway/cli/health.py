@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import urllib.error
-import urllib.request
 from typing import Annotated, Any
 
 import typer
 
 from gateway.cli.common import OPERATION_FAILED, ConfigOption, JsonOption, configuration, print_json, problem
-from gateway.cli.running import address
+from gateway.cli.running import address, opener
+from gateway.config import Config
 
 _SECONDS = 3
 
@@ -26,8 +26,9 @@ def health(
     ready: Annotated[bool, typer.Option("--ready", help="Ask whether it is ready, not only alive.")] = False,
 ) -> int:
     """Ask the gateway of this configuration on this machine; exit status 0 when it is well."""
-    url = f"{address(configuration(config))}{'/readyz' if ready else '/livez'}"
-    status, document = _ask(url)
+    loaded = configuration(config)
+    url = f"{address(loaded)}{'/readyz' if ready else '/livez'}"
+    status, document = _ask(loaded, url)
     if as_json:
         print_json(document)
     elif status == 200:
@@ -38,10 +39,9 @@ def health(
     return OPERATION_FAILED
 
 
-def _ask(url: str) -> tuple[int, dict[str, Any]]:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy would be asked for itself
+def _ask(config: Config, url: str) -> tuple[int, dict[str, Any]]:
     try:
-        with opener.open(url, timeout=_SECONDS) as response:
+        with opener(config).open(url, timeout=_SECONDS) as response:
             return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         with error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -18,7 +19,22 @@ _SECONDS = 30
 def address(config: Config) -> str:
     """The base URL of the gateway's HTTP interface, as seen from this machine."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.http.bind, config.http.bind)  # noqa: S104 - compared, not bound
-    return f"http://{f'[{host}]' if ':' in host else host}:{config.http.port}"
+    scheme = "http" if config.http.tls.certificate is None else "https"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{config.http.port}"
+
+
+def opener(config: Config) -> urllib.request.OpenerDirector:
+    """Opens URLs of this gateway: by no proxy, which would be asked for itself, and trusting its own certificate only.
+
+    The name in the certificate is for those who call from elsewhere, so it is not compared.
+    """
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if config.http.tls.certificate is not None:
+        context = ssl.create_default_context(cafile=str(config.http.tls.certificate))
+        context.check_hostname = False
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    return urllib.request.build_opener(*handlers)
 
 
 def call(config: Config, method: str, path: str, query: Mapping[str, str] | None = None) -> Any:
@@ -31,9 +47,8 @@ def call(config: Config, method: str, path: str, query: Mapping[str, str] | None
     request = urllib.request.Request(url, method=method)  # noqa: S310 - http, by construction
     if config.http.token_file is not None:
         request.add_header("Authorization", f"Bearer {config.http.token_file.read_text('ascii').strip()}")
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy would be asked for itself
     try:
-        with opener.open(request, timeout=_SECONDS) as response:
+        with opener(config).open(request, timeout=_SECONDS) as response:
             return json.load(response)
     except urllib.error.HTTPError as error:
         with error:

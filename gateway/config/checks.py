@@ -110,6 +110,7 @@ def _dicomdir(config: Config) -> Iterator[Finding]:
 def _tls(config: Config) -> Iterator[Finding]:
     ours = config.ae.tls
     sides: list[tuple[KeyPath, Path | None, Path | None]] = [(("ae", "tls"), ours.certificate, ours.key)]
+    sides.append((("http", "tls"), config.http.tls.certificate, config.http.tls.key))
     files: list[tuple[KeyPath, Path | None]] = [(("ae", "tls", "ca"), ours.ca)]
     for name, peer in config.peers.items():
         sides.append((("peers", name, "tls"), peer.tls.certificate, peer.tls.key))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from gateway.config import Config
@@ -27,6 +29,7 @@ class Listeners:
         Raises:
             ConfigError: an address is in use, not of this machine, or not permitted.
         """
+        http_certificate(config)
         dicom = _bound(config, "ae", listen_dicom, config.ae.bind, config.ae.port)
         try:
             return cls(dicom, _bound(config, "http", listen_http, config.http.bind, config.http.port))
@@ -58,3 +61,19 @@ def _bound(
     except OSError as error:
         text = f"cannot listen on {bind} port {port}: {os.strerror(error.errno) if error.errno else error}"
         raise config.complaint((section, "port"), text, "is another gateway running? 0 takes a free port") from error
+
+
+def http_certificate(config: Config) -> tuple[Path, Path] | None:
+    """Certificate and key of the HTTP port; the configuration has both or none.
+
+    Raises:
+        ConfigError: they cannot be used.
+    """
+    tls = config.http.tls
+    if tls.certificate is None or tls.key is None:
+        return None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key)
+    except OSError as error:  # ssl.SSLError is one
+        raise config.complaint(("http", "tls", "certificate"), f"cannot be used: {error.strerror or error}") from error
+    return tls.certificate, tls.key

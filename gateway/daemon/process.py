@@ -18,7 +18,7 @@ from gateway.coercion.reload import Reloader
 from gateway.config import Config
 from gateway.daemon.everywhere import control_verbs
 from gateway.daemon.interfaces import build_app, build_server
-from gateway.daemon.listeners import Listeners
+from gateway.daemon.listeners import Listeners, http_certificate
 from gateway.daemon.parts import open_parts
 from gateway.daemon.share import Share
 from gateway.errors import ConfigError
@@ -62,7 +62,8 @@ class Process:
                 server.start()
                 stack.callback(server.stop, DRAIN_SECONDS)
             if self._share.http:
-                web = WebServer(build_app(self._config, parts, self._share), self._listeners.http)
+                app = build_app(self._config, parts, self._share)
+                web = WebServer(app, self._listeners.http, http_certificate(self._config))
                 web.start()
                 stack.callback(web.stop)
             self._stack = stack.pop_all()

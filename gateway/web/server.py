@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -40,9 +41,13 @@ class WebServer:
 
     Args:
         listener: of :func:`listen`; closed at the end.
+        certificate: with its key, PEM; with them it speaks TLS 1.2 or newer only.
+
+    Raises:
+        OSError: the certificate or its key cannot be used.
     """
 
-    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+    def __init__(self, app: ASGIApp, listener: socket.socket, certificate: tuple[Path, Path] | None = None) -> None:
         self._socket = listener
         self.host, self.port = str(listener.getsockname()[0]), int(listener.getsockname()[1])
         self._started = threading.Event()
@@ -57,7 +62,10 @@ class WebServer:
             timeout_keep_alive=5,
             timeout_graceful_shutdown=_STOP_SECONDS,
             h11_max_incomplete_event_size=64 * 1024,
+            ssl_certfile=certificate[0] if certificate else None,
+            ssl_keyfile=certificate[1] if certificate else None,
         )
+        configuration.load()  # a bad certificate is told here, and not in the thread
         self._server = _Server(configuration, self._started)
         self._thread = threading.Thread(target=self._run, name="web")
 

@@ -17,7 +17,7 @@ from gateway.config.models.association import (
     Send,
 )
 from gateway.config.models.committing import Commitment, CommitmentRetry, OnResend, Rejection, RejectionAction, Verify
-from gateway.config.models.operating import Audit, Http, LogFormat, Logging, LogLevel, Syslog, Transport
+from gateway.config.models.operating import Audit, Http, HttpTls, LogFormat, Logging, LogLevel, Syslog, Transport
 from gateway.config.models.querying import (
     Breaker,
     Completeness,
@@ -48,6 +48,7 @@ __all__ = [
     "Conflict",
     "Durability",
     "Http",
+    "HttpTls",
     "Leading",
     "LogFormat",
     "LogLevel",

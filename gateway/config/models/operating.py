@@ -8,6 +8,15 @@ from gateway.config.models.section import Section
 from gateway.config.types import ConfigPath, Port, RemotePort
 
 
+class HttpTls(Section):
+    """TLS of the HTTP port; without ``certificate`` it speaks in clear."""
+
+    certificate: ConfigPath | None = None
+    """Our certificate and its chain, PEM; with it the port speaks TLS 1.2 or newer only."""
+    key: ConfigPath | None = None
+    """Its private key, PEM, not encrypted."""
+
+
 class Http(Section):
     """Health, metrics and the REST interface."""
 
@@ -19,6 +28,7 @@ class Http(Section):
     """File with the bearer token that may do everything under /api."""
     read_only_token_file: ConfigPath | None = None
     """File with the bearer token that may only read."""
+    tls: HttpTls = HttpTls()
 
 
 class Transport(Enum):
