@@ -210,7 +210,7 @@ def run(folder: Path, report: Report, seed: int, *, quick: bool) -> None:
     """Rounds of work and kills on one archive."""
     folder.mkdir(parents=True)
     began, chance, model = monotonic(), Random(seed), Model()
-    rounds, problems, kills = 2 if quick else 25, [], [0, 0]
+    rounds, problems, kills = 2 if quick else 15, [], [0, 0]
     with dcmqrscp(folder / "leading") as leading, peer_node() as modality:
         leading.store(dicomfiles.write(folder / "new", _corrections()))
         config = _configured(folder, leading, modality.server.port, free_port())

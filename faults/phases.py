@@ -71,7 +71,7 @@ def between_client_and_gateway(world: World) -> str:
         before, began = world.entry.fired, monotonic()
         with world.entry.trouble(trouble):
             try:
-                end = told(world.find(port=world.entry.port))
+                end = told(world.find(port=world.entry.port, patience=3.0))
             except UpstreamError:
                 end = "failed at the client"
             seconds = monotonic() - began

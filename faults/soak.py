@@ -13,6 +13,7 @@ import random
 import sys
 import tempfile
 import threading
+import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -205,7 +206,9 @@ def _soaked(folder: Path, seconds: float, seed: int) -> list[str]:
                 logging={"level": "warning"}, retrieve={"completeness": "off"},
             )
         )  # fmt: skip
-        leading.api("/modalities/GATEWAY", json.dumps(["GATEWAY", "127.0.0.1", running.port]).encode(), "PUT")
+        known = json.dumps(["GATEWAY", "127.0.0.1", running.port]).encode()
+        url = f"http://127.0.0.1:{leading.http_port}/modalities/GATEWAY"
+        urllib.request.urlopen(urllib.request.Request(url, known, method="PUT"), timeout=10).close()
         soak = Soak(folder, running, viewer, leading, modality)
         _run(soak, seconds, seed)
         return _judged(soak)

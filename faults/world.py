@@ -15,6 +15,7 @@ from time import monotonic
 
 from faults.proxy import Proxy
 from faults.watch import FIND, MOVE, Held, Witness, held
+from gateway.archive.verify import counts
 from gateway.config import load
 from gateway.daemon.archiving import build_archive
 from gateway.dicom.attributes import Attributes
@@ -68,24 +69,25 @@ class World:
     upstream: Proxy
     downstream: Proxy
     entry: Proxy
-    chance: Random
+    seed: int
     quick: bool
     folder: Path
     loads: list[str] = field(default_factory=list)
     tried: int = 0
+    chance: Random = field(default_factory=Random)
 
     def peer(self, port: int = 0, patience: float = BOUND) -> Peer:
         """The gateway as a client calls it, straight or through a proxy's port."""
         limits = Timeouts(5, patience, patience, patience)
         return Peer("gateway", "GATEWAY", "127.0.0.1", port or self.gateway.port, limits)
 
-    def find(self, aet: str = "VIEWER", port: int = 0) -> list[Attributes]:
+    def find(self, aet: str = "VIEWER", port: int = 0, patience: float = BOUND) -> list[Attributes]:
         """Ask for the corrected study.
 
         Raises:
             UpstreamError: the gateway answers with a failure, or not.
         """
-        with connect(self.peer(port), aet, [(FIND, EXPLICIT)]) as association:
+        with connect(self.peer(port, patience), aet, [(FIND, EXPLICIT)]) as association:
             return list(association.find(FIND, question()))
 
     def move(self, aet: str = "VIEWER", destination: str = "VIEWER", port: int = 0) -> RetrieveProgress:
@@ -173,9 +175,8 @@ def world(folder: Path, workers: int, seed: int, *, quick: bool) -> Iterator[Wor
         assert isinstance(peers, dict)
         running = stack.enter_context(gateway(folder / "gw", peers=peers, dicomdir=dicomdir, **sections))
         entry.retarget(running.port)
-        chance = Random(seed)
         made = World(
-            running, workers, leading, viewer, upstream, downstream, entry, chance, quick, folder
+            running, workers, leading, viewer, upstream, downstream, entry, seed, quick, folder
         )  # fmt: skip
         for _ in range(6 * workers):
             require(made.corrected(), "the gateway does not answer with the leading archive's attributes")
@@ -238,6 +239,7 @@ class Outcome:
 
 def carry_out(world: World, scenario: Scenario) -> Outcome:
     """Run a scenario and look at the invariants."""
+    world.chance = Random(f"{world.seed}/{scenario.name}")  # of its own, so that it can be repeated alone
     before, began, figure = held(world.gateway.process.pid), monotonic(), ""
     problems: list[str] = []
     wanted = Attributes.of({**OLD, "StudyInstanceUID": STUDY})
@@ -295,10 +297,10 @@ def verified(config: Path) -> list[str]:
     archive = build_archive(load(config))
     try:
         archive.open()
-        left = [one for one in archive.verify() if not one.mended]
+        left = counts(archive.verify())
     finally:
         archive.close()
-    return [f"archive verify: {one.kind.value} {one.place} {one.detail}" for one in left[:3]]
+    return [f"archive verify: {count} x {kind}" for kind, count in left.items()]
 
 
 def verb(config: Path, *words: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
