@@ -37,6 +37,7 @@ from tests.support.peers import RunningPeer, orthanc, storescp
 from tests.support.waiting import wait_until
 
 _LIMITS = Timeouts(10, 10, 60, 60)
+_KEPT = 0xB000  # some identical instances stored twice at once are answered so; see docs/faults.md
 _GROWTH = Held(memory=48 << 20, descriptors=12, threads=6, databases=150)
 """What two workers may hold more at the end than after the first tenth."""
 
@@ -116,11 +117,12 @@ def _stores(soak: Soak, chance: random.Random) -> None:
     with connect(soak.peer, "MODALITY", [(CT, EXPLICIT)]) as association:
         for _ in range(10):
             made = outgoing(soak.folder, study, chance.randint(1, 50), 1)
-            require(association.store(made) == 0, "a store was refused")
+            status = association.store(made)
+            require(status in {0, _KEPT}, f"a store was answered with {status:04X}H")
             Path(made.path).unlink()
             with soak.lock:
                 soak.stored.add(made.sop_instance_uid)
-            soak.count("store")
+            soak.count("store, with warning" if status else "store")
 
 
 def _dcmsend(soak: Soak, chance: random.Random) -> None:
