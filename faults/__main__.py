@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 import warnings
@@ -24,6 +25,7 @@ def main() -> int:
     options.add_argument("--only", default="", help="scenarios whose name has this text")
     options.add_argument("--workers", type=int, choices=(1, 2), help="only with so many workers")
     chosen = options.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends
     print(f"seed {chosen.seed}", flush=True)
     report = Report()
     with tempfile.TemporaryDirectory(prefix="faults-") as name:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 import threading
@@ -181,6 +182,7 @@ def main() -> int:
     options.add_argument("--minutes", type=float, default=10)
     options.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     chosen = options.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends
     print(f"seed {chosen.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         problems = _soaked(Path(name), chosen.minutes * 60, chosen.seed)
