@@ -1,6 +1,6 @@
 """Taking instances in: what is acknowledged is on the disk and in the index.
 
-The way of an instance: temporary file, head checked, duplicate looked for, bytes synced, hard link at its place,
+The way of an instance: temporary file, head checked, duplicate looked for, hard link at its place, bytes and
 folder synced, row committed, temporary name removed. :func:`recover` ends what a crash left between two of these steps.
 """
 
@@ -99,8 +99,7 @@ class Store:
             return Status.SUCCESS
         if before is not None and self._on_conflict is OnConflict.KEEP:
             return self._conflict(sop_instance, "kept")
-        self._disk.sync(fd)
-        file_id = self._disk.place(path, self._free(fileid.candidates(study, series, sop_instance)))
+        file_id = self._disk.place(path, self._free(fileid.candidates(study, series, sop_instance)), fd)
         return self._commit(head, file_id, fd)
 
     def _commit(self, head: Head, file_id: str, fd: int) -> int:
@@ -263,16 +262,33 @@ def recover(index: Index, disk: Disk) -> int:
 
 
 def _forget_unacknowledged(index: Index, disk: Disk, path: Path) -> None:
+    inode = path.stat().st_ino
     try:
         _, uid, study, series = required_uids(read_head(path).attributes)
-    except BadInstance:
-        return  # its bytes were never synced, so it was not acknowledged by anybody who promised to keep it
+    except BadInstance:  # a power cut before its bytes were synced: what they said of its place is lost
+        _forget_lost(index, disk, inode)
+        return
     with index.read() as db:
         acknowledged = stored_at(db, uid)
-    folder, inode = next(fileid.candidates(study, series, uid)).rpartition("/")[0], path.stat().st_ino
+    folder = next(fileid.candidates(study, series, uid)).rpartition("/")[0]
+    disk.remove(one for one in _names_of(disk, folder, inode) if one != acknowledged)
+
+
+def _forget_lost(index: Index, disk: Disk, inode: int) -> None:
+    """Remove the second name of a file that does not tell where it is; every folder of ours is looked through."""
+    for folder, _, _ in os.walk(disk.root / fileid.FOLDER):
+        for file_id in _names_of(disk, Path(folder).relative_to(disk.root).as_posix(), inode):
+            with index.read() as db:
+                kept = db.execute("SELECT 1 FROM instance WHERE file_id = ?", (file_id,)).fetchone()
+            if kept is None:
+                disk.remove([file_id])
+
+
+def _names_of(disk: Disk, folder: str, inode: int) -> list[str]:
+    """The File IDs in a folder that are names of one file."""
     with suppress(FileNotFoundError), os.scandir(disk.root / folder) as entries:
-        names = [f"{folder}/{entry.name}" for entry in entries if entry.inode() == inode]
-        disk.remove(one for one in names if one != acknowledged)
+        return [f"{folder}/{entry.name}" for entry in entries if entry.inode() == inode]
+    return []
 
 
 def _write_all(fd: int, data: bytes) -> None:

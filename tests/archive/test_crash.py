@@ -33,6 +33,28 @@ def test_dozens_of_kills_lose_nothing_and_bring_nothing_back(tmp_path: Path) -> 
     assert "nothing lost" in run.stdout
 
 
+def test_a_file_linked_before_its_bytes_were_synced_goes_after_a_power_cut(
+    tmp_path: Path, make: Make, store: Send
+) -> None:
+    """What a journal may leave of an unfinished store: both names of a file without bytes."""
+    archive = LocalArchive(tmp_path / "files" / "DICOMDIR")
+    archive.prepare()
+    store(archive, make())
+    (kept,) = archive.instances(sop_uids=["1.2.3.1.1.1.1"])
+    archive.close()
+    lost = tmp_path / "files" / ".incoming" / "0123456789abcdef"
+    lost.touch()
+    place = Path(kept.path).with_name("00000000")
+    place.hardlink_to(lost)
+    again = LocalArchive(tmp_path / "files" / "DICOMDIR")
+    again.prepare()
+    assert not place.exists()
+    assert not lost.exists()
+    assert Path(kept.path).exists()
+    assert again.verify() == []
+    again.close()
+
+
 def in_a_child(work: Callable[[], None]) -> int:
     """Run something in a forked process, whose limits may be lowered; its exit status."""
     child = multiprocessing.get_context("fork").Process(target=work)
