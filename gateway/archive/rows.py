@@ -97,20 +97,31 @@ def recount(db: sqlite3.Connection, series: set[int]) -> None:
     _revive(db, series, studies, patients)
 
 
-def count_one(db: sqlite3.Connection, series: int) -> None:
-    """Count one instance more, at a cost that does not depend on how many there are."""
-    db.execute("UPDATE series SET instances = instances + 1, gone = 0 WHERE id = ?", (series,))
-    count, modality, study = db.execute(
-        "SELECT instances, modality, study FROM series WHERE id = ?", (series,)
+def known_series(db: sqlite3.Connection, uid: str, study_uid: str) -> int | None:
+    """The row of a series that is known under this study."""
+    row = db.execute(
+        "SELECT series.id FROM series JOIN study ON study.id = series.study WHERE series.uid = ? AND study.uid = ?",
+        (uid, study_uid),
     ).fetchone()
-    new = int(count == 1)
-    db.execute("UPDATE study SET instances = instances + 1, series = series + ?, gone = 0 WHERE id = ?", (new, study))
-    instances, patient, modalities = db.execute(
-        "SELECT instances, patient, modalities FROM study WHERE id = ?", (study,)
-    ).fetchone()
-    if modality and modality not in (known := [one for one in modalities.split(",") if one]):
-        db.execute("UPDATE study SET modalities = ? WHERE id = ?", (",".join([*known, modality]), study))
-    db.execute("UPDATE patient SET studies = studies + ?, gone = 0 WHERE id = ?", (int(instances == 1), patient))
+    return None if row is None else int(row[0])
+
+
+def count_one(db: sqlite3.Connection, series: int, now: float) -> None:
+    """Count one instance more, received now, at a cost that does not depend on how many there are."""
+    ((count, modality, study),) = db.execute(
+        "UPDATE series SET instances = instances + 1, gone = 0 WHERE id = ? RETURNING instances, modality, study",
+        (series,),
+    ).fetchall()
+    ((instances, patient),) = db.execute(_COUNT_IN_STUDY, (count == 1, now, modality, study)).fetchall()
+    db.execute(
+        "UPDATE patient SET studies = studies + ?1, gone = 0 WHERE id = ?2 AND (?1 OR gone)", (instances == 1, patient)
+    )
+
+
+_COUNT_IN_STUDY = """UPDATE study SET instances = instances + 1, series = series + ?1, gone = 0, received = ?2,
+modalities = CASE WHEN ?3 = '' OR instr(',' || modalities || ',', ',' || ?3 || ',') THEN modalities
+    WHEN modalities = '' THEN ?3 ELSE modalities || ',' || ?3 END
+WHERE id = ?4 RETURNING instances, patient"""
 
 
 def _revive(db: sqlite3.Connection, series: set[int], studies: set[int], patients: set[int]) -> None:

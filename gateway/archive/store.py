@@ -202,18 +202,23 @@ def add_instance(db: sqlite3.Connection, head: Head, file_id: str, now: float) -
     """Put an instance into the index, in place of what had its UID before."""
     sop_class, uid, study_uid, series_uid = required_uids(head.attributes)
     _bury(db, uid)
-    above = head.of(Level.PATIENT)
-    patient = rows.add_patient(db, rows.patient_key(above, study_uid), above)
-    study = rows.add_study(db, patient, study_uid, head.of(Level.STUDY), now)
-    series = rows.add_series(db, study, series_uid, head.of(Level.SERIES))
+    series = rows.known_series(db, series_uid, study_uid) or _add_series(db, head, now)
     db.execute(
         "INSERT INTO instance (series, uid, sop_class, transfer_syntax, file_id, size, dataset_offset, enriched,"
         " attributes) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)",
         (series, uid, sop_class, head.transfer_syntax_uid, file_id, head.size, head.dataset_offset,
          head.of(Level.IMAGE).encode(implicit=False)),
     )  # fmt: skip
-    db.execute("UPDATE study SET received = ? WHERE id = ?", (now, study))
-    rows.count_one(db, series)
+    rows.count_one(db, series, now)
+
+
+def _add_series(db: sqlite3.Connection, head: Head, now: float) -> int:
+    """The row of an instance's series, made with its parents as far as they are new."""
+    study_uid, series_uid = required_uids(head.attributes)[2:]
+    above = head.of(Level.PATIENT)
+    patient = rows.add_patient(db, rows.patient_key(above, study_uid), above)
+    study = rows.add_study(db, patient, study_uid, head.of(Level.STUDY), now)
+    return rows.add_series(db, study, series_uid, head.of(Level.SERIES))
 
 
 def _bury(db: sqlite3.Connection, uid: str) -> None:
