@@ -94,34 +94,52 @@ class Store:
         if (sop_class, sop_instance) != (request.sop_class_uid, request.sop_instance_uid):
             raise Refused("data set and command name different instances", Status.DATASET_DOES_NOT_MATCH_SOP_CLASS)
         before = self._stored(sop_instance)
-        if before is not None and _same(self._disk.root / before, head, fd):
+        there = _compared(self._disk.root / before, head, fd) if before is not None else None
+        if there is _There.SAME:
             metrics.STORED.labels("identical").inc()
             return Status.SUCCESS
-        if before is not None and self._on_conflict is OnConflict.KEEP:
+        if there is _There.OTHER and self._on_conflict is OnConflict.KEEP:
             return self._conflict(sop_instance, "kept")
         file_id = self._disk.place(path, self._free(fileid.candidates(study, series, sop_instance)), fd)
-        return self._commit(head, file_id, fd)
+        return self._commit(head, file_id, fd, lost=before if there is _There.LOST else None)
 
-    def _commit(self, head: Head, file_id: str, fd: int) -> int:
-        """The row, and with it the acknowledgement; another writer may have been faster with the same UID."""
+    def _commit(self, head: Head, file_id: str, fd: int, *, lost: str | None) -> int:
+        """The row, and with it the acknowledgement; another writer may have been faster with the same UID.
+
+        Args:
+            lost: the File ID of the stored file, if it is missing or no instance any more; this one takes its place.
+        """
         sop_instance = required_uids(head.attributes)[1]
         try:
             with self._index.write() as db:
                 before = stored_at(db, sop_instance)
-                if before is None or self._on_conflict is OnConflict.REPLACE:
+                if before in {None, lost} or self._on_conflict is OnConflict.REPLACE:
                     add_instance(db, head, file_id, self._clock())
         except BaseException:
             self._disk.remove([file_id])
             raise
         if before is None:
             metrics.STORED.labels("new").inc()
+        elif before == lost:
+            metrics.STORED.labels("restored").inc()
+            _log.warning("an instance whose file was lost came again", sop_instance_uid=sop_instance)
         elif self._on_conflict is OnConflict.KEEP:
-            same = _same(self._disk.root / before, head, fd)
-            self._disk.remove([file_id])
-            return Status.SUCCESS if same else self._conflict(sop_instance, "kept")
+            return self._outrun(before, head, file_id, fd)
         else:
             self._conflict(sop_instance, "replaced")
         return Status.SUCCESS
+
+    def _outrun(self, before: str, head: Head, file_id: str, fd: int) -> int:
+        """Another writer stored the same UID meanwhile: what was placed goes.
+
+        Raises:
+            StorageError: the other's was deleted since; nothing is here, and the sender is to send again.
+        """
+        there = _compared(self._disk.root / before, head, fd)
+        self._disk.remove([file_id])
+        if there is _There.LOST:
+            raise StorageError("the instance was deleted while it was stored", hint="send it again")
+        return Status.SUCCESS if there is _There.SAME else self._conflict(required_uids(head.attributes)[1], "kept")
 
     def _conflict(self, uid: str, outcome: str) -> int:
         metrics.STORED.labels(outcome).inc()
@@ -233,22 +251,35 @@ def _bury(db: sqlite3.Connection, uid: str) -> None:
     rows.recount(db, {row[1]})
 
 
-def _same(stored: Path, head: Head, fd: int) -> bool:
+class _There(Enum):
+    """What is stored under the UID of an instance that came."""
+
+    SAME = "same"
+    OTHER = "other"
+    LOST = "lost"
+
+
+def _compared(stored: Path, head: Head, fd: int) -> _There:
     """Whether a stored file has the same data set, byte for byte, in the same transfer syntax."""
     try:
         other = read_head(stored)
+        file = os.open(stored, os.O_RDONLY)
     except (BadInstance, FileNotFoundError):
-        return False
-    if other.transfer_syntax_uid != head.transfer_syntax_uid:
-        return False
-    if other.size - other.dataset_offset != head.size - head.dataset_offset:
-        return False
-    with stored.open("rb") as file:
+        return _There.LOST
+    if other.transfer_syntax_uid != head.transfer_syntax_uid or _length(other) != _length(head):
+        os.close(file)
+        return _There.OTHER
+    try:
         shift = other.dataset_offset - head.dataset_offset
-        for at in range(head.dataset_offset, head.size, _BLOCK):
-            if os.pread(fd, _BLOCK, at) != os.pread(file.fileno(), _BLOCK, at + shift):
-                return False
-    return True
+        blocks = range(head.dataset_offset, head.size, _BLOCK)
+        same = all(os.pread(fd, _BLOCK, at) == os.pread(file, _BLOCK, at + shift) for at in blocks)
+    finally:
+        os.close(file)
+    return _There.SAME if same else _There.OTHER
+
+
+def _length(head: Head) -> int:
+    return head.size - head.dataset_offset
 
 
 def recover(index: Index, disk: Disk) -> int:

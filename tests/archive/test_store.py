@@ -107,6 +107,22 @@ def test_other_content_under_a_uid_replaces_when_configured(tmp_path: Path, make
     archive.close()
 
 
+@pytest.mark.parametrize("broken", [None, b"", b"no DICOM file"])
+def test_an_instance_whose_file_was_lost_is_taken_again(
+    archive: LocalArchive, make: Make, store: Send, broken: bytes | None
+) -> None:
+    store(archive, make())
+    (lost,) = archive.instances(sop_uids=["1.2.3.1.1.1.1"])
+    Path(lost.path).unlink()
+    if broken is not None:
+        Path(lost.path).write_bytes(broken)
+    assert store(archive, make(PatientComments="again")) == Status.SUCCESS
+    (stored,) = archive.instances(sop_uids=["1.2.3.1.1.1.1"])
+    assert pydicom.dcmread(stored.path).PatientComments == "again"
+    (study,) = ask(archive, Level.STUDY, StudyInstanceUID="1.2.3.1.1")
+    assert study.text(tags.NumberOfStudyRelatedInstances) == "1"
+
+
 def test_a_data_set_of_another_instance_is_refused(archive: LocalArchive, make: Make, store: Send) -> None:
     (request, _), (_, other) = make(), make(number=2)
     with pytest.raises(Refused) as refused:
