@@ -104,6 +104,7 @@ class QueryCache:
         shelf: Shelf | None = None,
     ) -> None:
         labels = (archive, "queries")
+        self._archive = archive
         self._source = source
         self._kept = kept
         self._shelf = shelf or NoShelf()
@@ -202,6 +203,7 @@ class QueryCache:
             if shelved:
                 yield from shelved.answers
             else:
+                _log.info("leading archive asked", archive=self._archive, cache="miss")
                 yield from self._source.find(Request(request.query, request.caller, cancelled))
 
         def ended(answers: _Answers | None, error: UpstreamError | None) -> None:
@@ -258,6 +260,7 @@ class QueryCache:
         with self._lock:
             self._store.get(key)  # now the most recently used
         self._count["hit" if entry.value else "empty"].inc()
+        _log.debug("answered from the cache", archive=self._archive, cache="hit")
         self._age.observe(self._clock() - entry.stored_at)
 
     def entries(self) -> list[tuple[bytes, Entry[_Answers]]]:

@@ -62,7 +62,8 @@ def hospital(tmp_path: Path, archive: Archive) -> Iterator[Hospital]:
     with archive(tmp_path / "leading") as leading, storescp(tmp_path / "viewer") as viewer:
         leading.store(dicomfiles.write(tmp_path / "corrected", corrected_datasets()))
         peers = {"LEADING": peer(leading.aet, leading.port), "VIEWER": peer(viewer.aet, viewer.port)}
-        with gateway(tmp_path / "gw", peers=peers, dicomdir=dicomdir, leading={"peer": "LEADING"}) as running:
+        sections = {"leading": {"peer": "LEADING"}, "logging": {"level": "debug"}}
+        with gateway(tmp_path / "gw", peers=peers, dicomdir=dicomdir, **sections) as running:
             yield Hospital(leading, running, viewer, {str(one.SOPInstanceUID): one for one in local})
 
 
@@ -150,16 +151,18 @@ def test_a_study_nobody_corrected_is_served_as_it_is(here: Hospital) -> None:
 
 
 def test_one_miss_then_hits(here: Hospital) -> None:
-    def looked_up() -> tuple[float, float]:
-        def count(result: str) -> float:
-            return here.gateway.metric("query_cache_lookups_total", cache="queries", result=result)
+    def counted() -> dict[str, float]:
+        name = "query_cache_lookups_total"
+        return {word: here.gateway.metric(name, cache="queries", result=word) for word in ("miss", "hit")}
 
-        return count("miss"), count("hit")
+    def logged() -> dict[str, int]:
+        return {word: here.gateway.text.count(f"cache={word} ") for word in ("miss", "hit")}
 
-    misses, hits = looked_up()
+    metrics, lines = counted(), logged()
     for _ in range(3):
         assert len(here.find({**QUESTION, "PatientComments": ""}).answers) == 1
-    assert looked_up() == (misses + 1, hits + 2)
+    assert counted() == {"miss": metrics["miss"] + 1, "hit": metrics["hit"] + 2}
+    assert logged() == {"miss": lines["miss"] + 1, "hit": lines["hit"] + 2}
 
 
 @ARCHIVES
