@@ -65,8 +65,8 @@ class Set:
 
 
 @dataclass(frozen=True)
-class Remove:
-    """Take attributes out, wherever their paths lead."""
+class _OnPaths:
+    """An action on attributes wherever their paths lead, whatever their values are."""
 
     paths: tuple[Path, ...]
 
@@ -79,6 +79,11 @@ class Remove:
     def writes(self) -> frozenset[int]:
         """The attributes, or the sequences they stand in."""
         return frozenset(path.top for path in self.paths)
+
+
+@dataclass(frozen=True)
+class Remove(_OnPaths):
+    """Take attributes out, wherever their paths lead."""
 
     def apply(self, draft: Draft) -> None:
         """Take them out; what is not there needs no action."""
@@ -90,20 +95,8 @@ class Remove:
 
 
 @dataclass(frozen=True)
-class Nullify:
+class Nullify(_OnPaths):
     """Give attributes no value; what is not there becomes there and empty."""
-
-    paths: tuple[Path, ...]
-
-    @property
-    def reads(self) -> frozenset[int]:
-        """Only the sequences that are changed inside."""
-        return frozenset(path.top for path in self.paths if path.nested)
-
-    @property
-    def writes(self) -> frozenset[int]:
-        """The attributes, or the sequences they stand in."""
-        return frozenset(path.top for path in self.paths)
 
     def apply(self, draft: Draft) -> None:
         """Empty them."""
