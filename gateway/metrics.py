@@ -49,6 +49,9 @@ ARCHIVE_FREE_BYTES = _gauge("archive_free_bytes", "Bytes free on the archive's d
 ARCHIVE_QUARANTINED = _gauge("archive_quarantined", "Directory records that could not be read.")
 ARCHIVE_UNPUBLISHED = _gauge("archive_unpublished", "Instances kept that the DICOMDIR does not list yet.")
 STORED = _counter("archive_stored_total", "C-STORE requests taken: new, identical, kept or replaced.", "outcome")
+JOURNALED = _counter(
+    "archive_journaled_total", "Instances for the journal: made durable by it, or synced by themselves.", "outcome"
+)
 PUBLISH_SECONDS = _seconds("archive_publish_duration_seconds", "Time to publish the DICOMDIR once.")
 DELETED = _counter("archive_deleted_instances_total", "Instances deleted, by what asked for it.", "reason")
 

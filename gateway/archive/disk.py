@@ -1,17 +1,15 @@
-"""Files and folders made durable, and how the file-set's own temporary files are told from a dead process's.
+"""Files and folders under a root: given their places, made durable, removed.
 
-A temporary file is locked (``flock``) by the process that writes it, so that another one, starting up, removes only
-what nobody holds any more. It becomes an object by a hard link: linking fails when the name is taken, so two writers
-never overwrite each other, and as long as the temporary name exists too, a crash can be told from a finished store.
+A temporary file becomes an object by a hard link: linking fails when the name is taken, so two writers never overwrite
+each other, and as long as the temporary name exists too, a crash can be told from a finished store.
 """
 
 from __future__ import annotations
 
-import fcntl
+import ctypes
 import os
-import secrets
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from gateway.archive.fileid import BadFileID, resolve
@@ -20,6 +18,7 @@ from gateway.errors import StorageError
 
 INCOMING = ".incoming"
 _TRIES = 100
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Disk:
@@ -31,6 +30,7 @@ class Disk:
         self._full = durability is Durability.FULL
         self._data = durability is not Durability.NONE
         self._durable: dict[str, int] = {}
+        self._root_fd = -1
 
     def sync(self, fd: int) -> None:
         """Make a file's bytes durable."""
@@ -46,6 +46,24 @@ class Disk:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+    def sync_all(self) -> None:
+        """Make durable whatever was written to the root's file system, in one go: bytes, names and folders.
+
+        Raises:
+            OSError: the disk refuses, or has refused something since this was called last.
+        """
+        if self._root_fd < 0:
+            self._root_fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if _libc.syncfs(self._root_fd):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+    def close(self) -> None:
+        """Let go of the root."""
+        if self._root_fd >= 0:
+            os.close(self._root_fd)
+            self._root_fd = -1
 
     def make_folder(self, path: Path) -> None:
         """Make a folder under the root whose name, and the names above it, last.
@@ -75,47 +93,35 @@ class Disk:
             raise StorageError(f"the disk cannot be asked for free space: {error.strerror}") from error
         return found.f_bavail * found.f_frsize
 
-    def temporary(self) -> tuple[Path, int]:
-        """A new temporary file, open and held.
-
-        Raises:
-            OSError: the disk refuses.
-        """
-        while True:
-            path = self.incoming / secrets.token_hex(8)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            if os.fstat(fd).st_nlink:
-                return path, fd
-            os.close(fd)  # somebody clearing up was faster than our lock
-
-    def place(self, temporary: Path, wanted: Iterable[str], fd: int | None = None) -> str:
-        """Give a finished temporary file its place, the first one of ``wanted`` that is free; its folder is synced.
-
-        Args:
-            fd: the file, when its bytes are still to be made durable. They are after the link: a journal then takes
-                both with one commit, and the folder's sync finds little left to do.
-        """
+    def place(self, temporary: Path, wanted: Iterable[str]) -> str:
+        """Give a finished file a second name, the first one of ``wanted`` that is free; nothing of it is synced yet."""
         for file_id in wanted:
             with suppress(FileExistsError):
-                self._link(temporary, self.root / file_id, fd)
+                self._link(temporary, self.root / file_id)
                 return file_id
         raise StorageError("no free File ID for the instance")
 
-    def _link(self, temporary: Path, target: Path, fd: int | None) -> None:
+    def _link(self, temporary: Path, target: Path) -> None:
         for _ in range(_TRIES):
-            with suppress(FileNotFoundError):  # a deletion has just removed the folder because it was empty
-                self.make_folder(target.parent)
+            with suppress(FileNotFoundError):
                 os.link(temporary, target)
-                self._settle(target, fd)
                 return
+            # The folder is new, or a deletion has just removed it because it was empty.
+            target.parent.mkdir(parents=True, exist_ok=True)
         raise StorageError("the instance's folder vanishes as often as it is made")
 
-    def _settle(self, target: Path, fd: int | None) -> None:
-        """Make a new link durable, and the bytes behind it; a disk that fails to leaves no link."""
+    def settle(self, file_id: str, fd: int | None = None) -> None:
+        """Make a name durable, with its folders, and the bytes behind it; a disk that fails to keeps no name.
+
+        Args:
+            fd: the file, when its bytes are still to be made durable. A file system's journal then takes both with
+                one commit, and the folder's sync finds little left to do.
+        """
+        target = self.root / file_id
         try:
             if fd is not None:
                 self.sync(fd)
+            self.make_folder(target.parent)
             self.sync_folder(target.parent)
         except OSError:
             target.unlink(missing_ok=True)
@@ -143,28 +149,3 @@ class Disk:
                 return
             folder = folder.parent
         self.sync_folder(folder)
-
-    def leftovers(self) -> Iterator[Path]:
-        """Temporary files that no living process holds."""
-        for path in sorted(self.incoming.iterdir()) if self.incoming.is_dir() else ():
-            with suppress(FileNotFoundError), unheld(path) as free:
-                if free and path.name != "DICOMDIR":
-                    yield path
-
-
-@contextmanager
-def unheld(path: Path) -> Iterator[bool]:
-    """Whether nobody writes a temporary file; nobody can begin to while the block runs.
-
-    Raises:
-        FileNotFoundError: it is gone.
-    """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        yield False
-    else:
-        yield True
-    finally:
-        os.close(fd)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class Durability(Enum):
 
 
 _SYNCHRONOUS = {Durability.FULL: "FULL", Durability.DATA: "NORMAL", Durability.NONE: "OFF"}
+_LATER = {**_SYNCHRONOUS, Durability.FULL: "NORMAL"}
 
 
 class Index:
@@ -46,8 +48,9 @@ class Index:
     def __init__(self, path: Path, durability: Durability = Durability.FULL) -> None:
         self.path = path
         self.durability = durability
-        self._pool: list[sqlite3.Connection] = []
+        self._pools: dict[bool, list[sqlite3.Connection]] = {True: [], False: []}
         self._inherited: list[sqlite3.Connection] = []
+        self._turns = -1  # the lock file, open in this process
         self._pid = os.getpid()
         self._turn = threading.Lock()
         self._guard = threading.Lock()
@@ -69,6 +72,7 @@ class Index:
             if found < schema.VERSION:
                 db.executescript(f"BEGIN;{schema.TABLES}{schema.INDEXES}PRAGMA user_version={schema.VERSION};COMMIT")
             db.executescript(schema.LATE_INDEXES)  # a first import may have been killed before it made them
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('identity', ?)", (secrets.token_hex(16),))
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -82,28 +86,46 @@ class Index:
             self._give(db)
 
     @contextmanager
-    def write(self, *, visible: bool = True) -> Iterator[sqlite3.Connection]:
+    def write(self, *, visible: bool = True, synced: bool = True) -> Iterator[sqlite3.Connection]:
         """A transaction, committed (and synced, by the durability) when the block ends normally, else rolled back.
 
         Args:
             visible: the change may alter an answer, so ``generation`` is raised.
+            synced: what is committed has to last by itself; a later synced commit brings out earlier ones, too.
         """
         with self._locked():
-            db = self._take()
+            db = self._take(synced=synced)
             try:
                 db.execute("BEGIN IMMEDIATE")
                 yield db
                 if visible:
-                    db.execute(
-                        "INSERT INTO meta VALUES ('generation', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1"
-                    )
+                    raise_generation(db)
                 db.execute("COMMIT")
             except sqlite3.Error as error:
                 raise StorageError(f"the index cannot be written: {error}") from error
             finally:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
-                self._give(db)
+                self._give(db, synced=synced)
+
+    def sync_log(self) -> None:
+        """Make durable what was committed so far, unsynced commits included; SQLite syncs the rest at a checkpoint.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        with suppress(FileNotFoundError):  # the last connection is closed, and the log checkpointed
+            fd = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    @property
+    def identity(self) -> bytes:
+        """16 bytes that tell this index from any other, such as the one before it was lost."""
+        with self.read() as db:
+            return bytes.fromhex(str(get_meta(db, "identity", "")))
 
     @property
     def generation(self) -> int:
@@ -115,32 +137,46 @@ class Index:
         """Close what this process has open."""
         with self._guard:
             if self._pid == os.getpid():
-                for db in self._pool:
-                    db.close()
-            self._pool.clear()
+                for pool in self._pools.values():
+                    for db in pool:
+                        db.close()
+                    pool.clear()
+                if self._turns >= 0:
+                    os.close(self._turns)
+                    self._turns = -1
 
-    def _take(self) -> sqlite3.Connection:
+    def _take(self, *, synced: bool = True) -> sqlite3.Connection:
         with self._guard:
-            if self._pid != os.getpid():
-                # The parent's connections must not be used in a forked child, nor closed, as forgetting them would.
-                self._inherited.extend(self._pool)
-                self._pool, self._pid = [], os.getpid()
-            if self._pool:
-                return self._pool.pop()
-        return self._connect()
+            self._own()
+            if self._pools[synced]:
+                return self._pools[synced].pop()
+        return self._connect(synced=synced)
 
-    def _give(self, db: sqlite3.Connection) -> None:
+    def _own(self) -> None:
+        """Begin anew in a forked child."""
+        if self._pid == os.getpid():
+            return
+        for pool in self._pools.values():
+            # The parent's connections must not be used in a child, nor closed, as forgetting them would.
+            self._inherited.extend(pool)
+            pool.clear()
+        self._pid = os.getpid()
+        if self._turns >= 0:
+            os.close(self._turns)  # a lock through it would be the parent's, too
+            self._turns = -1
+
+    def _give(self, db: sqlite3.Connection, *, synced: bool = True) -> None:
         with self._guard:
-            if len(self._pool) < _POOLED:
-                self._pool.append(db)
+            if len(self._pools[synced]) < _POOLED:
+                self._pools[synced].append(db)
                 return
         db.close()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, *, synced: bool) -> sqlite3.Connection:
         try:
             db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
             db.execute("PRAGMA journal_mode=WAL")
-            db.execute(f"PRAGMA synchronous={_SYNCHRONOUS[self.durability]}")
+            db.execute(f"PRAGMA synchronous={(_SYNCHRONOUS if synced else _LATER)[self.durability]}")
             db.execute("PRAGMA cache_size=-16384")
             db.execute("PRAGMA temp_store=MEMORY")
         except sqlite3.Error as error:
@@ -150,17 +186,29 @@ class Index:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """The turn to write, among threads and among processes."""
-        with self._turn, file_lock(self.path.with_name(self.path.name + ".lock")):
-            yield
+        with self._turn:
+            with self._guard:
+                self._own()
+                if self._turns < 0:
+                    self._turns = _open_lock(self.path.with_name(self.path.name + ".lock"))
+            fcntl.flock(self._turns, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._turns, fcntl.LOCK_UN)
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise StorageError(f"the lock file cannot be opened: {error.strerror}") from error
 
 
 @contextmanager
 def file_lock(path: Path, *, blocking: bool = True) -> Iterator[bool]:
     """Hold an exclusive lock on a file, made when missing; yields whether it was got."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        raise StorageError(f"the lock file cannot be opened: {error.strerror}") from error
+    fd = _open_lock(path)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
@@ -176,6 +224,14 @@ def get_meta(db: sqlite3.Connection, key: str, default: str | float) -> str | fl
     """A value of the table of single values."""
     row = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
     return default if row is None else row[0]
+
+
+def raise_generation(db: sqlite3.Connection) -> int:
+    """Count a visible change in the running transaction; the number it makes."""
+    ((generation,),) = db.execute(
+        "INSERT INTO meta VALUES ('generation', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1 RETURNING value"
+    ).fetchall()
+    return int(generation)
 
 
 def set_meta(db: sqlite3.Connection, key: str, value: str | float) -> None:

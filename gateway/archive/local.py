@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from gateway import metrics
-from gateway.archive import delete, fileid, find, heads, importer, report, store
+from gateway.archive import delete, fileid, find, heads, importer, recovery, report
 from gateway.archive.delete import Deleted
 from gateway.archive.disk import Disk
+from gateway.archive.incoming import Incoming
 from gateway.archive.index import Durability, Index, get_meta, set_meta
+from gateway.archive.journal import Journal
 from gateway.archive.keeper import Keeper
 from gateway.archive.publish import Publisher
 from gateway.archive.retain import Committed, Doomed, Policy, choose, nowhere
@@ -21,7 +23,8 @@ from gateway.dicom.caller import Caller
 from gateway.dicom.instance import StoredInstance
 from gateway.dicom.keys import Empties
 from gateway.dicom.models import Level
-from gateway.dimse.ports import Incoming, StoreRequest
+from gateway.dimse import ports
+from gateway.dimse.ports import StoreRequest
 from gateway.errors import BadInstance, StorageError
 from gateway.logs import get_logger
 from gateway.query.ports import Request
@@ -47,10 +50,11 @@ class LocalArchive:
         index: the SQLite database, outside the root; beside the root by default.
         publish_delay: seconds from a change to its publication in the DICOMDIR, at least.
         min_free: bytes that must be free on the disk for an instance to be taken.
+        journal_bytes: size of the journal of each process that stores; 0 for none. Only ``Durability.FULL`` needs one.
         empties: what a key says about an entity without a value.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each but the first has a name and a default
         self,
         dicomdir: Path,
         *,
@@ -59,6 +63,7 @@ class LocalArchive:
         on_conflict: OnConflict = OnConflict.KEEP,
         publish_delay: float = 1.0,
         min_free: int = 0,
+        journal_bytes: int = 0,
         empties: Empties | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -72,7 +77,18 @@ class LocalArchive:
         self._keeper = Keeper(self._index, self._publisher, publish_delay, clock)
         self._policy = Policy()
         self._committed: Committed = nowhere
-        self._store = Store(self._index, self._disk, on_conflict, clock=clock, min_free=min_free)
+        self._incoming = Incoming(self._disk.incoming)
+        self._journals = self._index.path.with_name(self._index.path.name + ".journal")
+        self._journal = Journal(
+            self._journals,
+            journal_bytes if durability is Durability.FULL else 0,
+            lambda: self._index.identity,
+            self._bring_out,
+            lambda entries: recovery.write_anew(self._disk, entries),
+        )
+        self._store = Store(
+            self._index, self._disk, self._incoming, self._journal, on_conflict, clock=clock, min_free=min_free
+        )
 
     def prepare(self) -> None:
         """Open the archive, then bring index and DICOMDIR in line.
@@ -106,9 +122,19 @@ class LocalArchive:
             new = not get_meta(db, "filled", 0)
         if new and not self.dicomdir.exists():
             self._refuse_lost_dicomdir()
-        if removed := store.recover(self._index, self._disk):
-            _log.info("removed unfinished stores of an earlier run", files=removed)
+        self._recover()
         return self._fill(progress) if new else None
+
+    def _recover(self) -> None:
+        rows, files = recovery.put_back(self._index, self._disk, self._journals, self._clock())
+        if rows or files:
+            _log.warning("put back from the journal what the disk had lost", rows=rows, files=files)
+        if removed := recovery.remove_leftovers(self._index, self._disk, self._incoming):
+            _log.info("removed unfinished stores of an earlier run", files=removed)
+
+    def _bring_out(self) -> None:
+        self._disk.sync_all()
+        self._index.sync_log()
 
     def _fill(self, progress: importer.Progress | None) -> importer.Imported | None:
         found = self.sync(progress)
@@ -309,7 +335,7 @@ class LocalArchive:
             return self.root / "missing", 0, 0, syntax
         return path, head.size, head.dataset_offset, head.transfer_syntax_uid
 
-    def begin(self, request: StoreRequest) -> Incoming:
+    def begin(self, request: StoreRequest) -> ports.Incoming:
         """Take a C-STORE request; see :class:`gateway.dimse.ports.Receiver`."""
         return self._store.begin(request)
 
@@ -319,9 +345,18 @@ class LocalArchive:
         return self._index.generation
 
     def close(self) -> None:
-        """Stop what :meth:`start` started, and close the index in this process."""
+        """Stop what :meth:`start` started, bring out what is in the journal, and close the index in this process.
+
+        Raises:
+            StorageError: the disk refuses; the journal is read at the next start.
+        """
         self._keeper.stop()
-        self._index.close()
+        self._incoming.close()
+        try:
+            self._journal.close()
+        finally:
+            self._disk.close()
+            self._index.close()
 
 
 _INSTANCES = (

@@ -1,7 +1,9 @@
 """Taking instances in: what is acknowledged is on the disk and in the index.
 
-The way of an instance: temporary file, head checked, duplicate looked for, hard link at its place, bytes and
-folder synced, row committed, temporary name removed. :func:`recover` ends what a crash left between two of these steps.
+The way of an instance: temporary file, head checked, duplicate looked for, hard link at its place; then a row, whose
+transaction makes the instance durable through the journal before it is committed; Success; temporary name removed.
+What the journal does not take is synced by itself before the transaction. :mod:`gateway.archive.recovery` ends what a
+crash left between two of these steps.
 """
 
 from __future__ import annotations
@@ -12,13 +14,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from enum import Enum
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, metrics
 from gateway.archive import fileid, rows
 from gateway.archive.disk import Disk
 from gateway.archive.heads import Head, head_of, read_head, required_uids
+from gateway.archive.incoming import Incoming
 from gateway.archive.index import Index
+from gateway.archive.journal import Body, Journal, JournalFull
 from gateway.dicom import encoding
 from gateway.dicom.attributes import Element, pad
 from gateway.dicom.models import Level
@@ -51,6 +58,8 @@ class Store:
         self,
         index: Index,
         disk: Disk,
+        incoming: Incoming,
+        journal: Journal,
         on_conflict: OnConflict,
         *,
         clock: Callable[[], float] = time.time,
@@ -58,6 +67,8 @@ class Store:
     ) -> None:
         self._index = index
         self._disk = disk
+        self._incoming = incoming
+        self._journal = journal
         self._on_conflict = on_conflict
         self._clock = clock
         self._min_free = min_free
@@ -72,10 +83,10 @@ class Store:
         if self._min_free and self._disk.free() < self._min_free:
             raise StorageError("less disk space is free than archive.min_free asks for")
         try:
-            path, fd = self._disk.temporary()
+            path, fd = self._incoming.take()
         except OSError as error:
             raise StorageError(f"no temporary file: {error.strerror}") from error
-        incoming = IncomingFile(self, request, path, fd)
+        incoming = IncomingFile(self, self._incoming, request, path, fd)
         try:
             _write_all(fd, meta)
         except OSError as error:
@@ -90,74 +101,107 @@ class Store:
             BadInstance, Refused, StorageError: it is not kept.
         """
         head = head_of(fd)
-        sop_class, sop_instance, study, series = required_uids(head.attributes)
-        if (sop_class, sop_instance) != (request.sop_class_uid, request.sop_instance_uid):
+        uids = required_uids(head.attributes)
+        if uids[:2] != (request.sop_class_uid, request.sop_instance_uid):
             raise Refused("data set and command name different instances", Status.DATASET_DOES_NOT_MATCH_SOP_CLASS)
-        before = self._stored(sop_instance)
+        candidates = fileid.candidates(*uids[2:], uids[1])
+        first = next(candidates)
+        before, is_free = self._look_up(uids[1], first)
         there = _compared(self._disk.root / before, head, fd) if before is not None else None
         if there is _There.SAME:
             metrics.STORED.labels("identical").inc()
             return Status.SUCCESS
         if there is _There.OTHER and self._on_conflict is OnConflict.KEEP:
-            return self._conflict(sop_instance, "kept")
-        file_id = self._disk.place(path, self._free(fileid.candidates(study, series, sop_instance)), fd)
-        return self._commit(head, file_id, fd, lost=before if there is _There.LOST else None)
+            return self._conflict(uids[1], "kept")
+        others = self._free(candidates)
+        file_id = self._disk.place(path, chain((first,), others) if is_free else others)
+        return self._commit(Placed(head, uids[1], file_id, fd), lost=before if there is _There.LOST else None)
 
-    def _commit(self, head: Head, file_id: str, fd: int, *, lost: str | None) -> int:
+    def _look_up(self, uid: str, file_id: str) -> tuple[str | None, bool]:
+        """The File ID of an instance that is here already, and whether no deletion is going to unlink another."""
+        with self._index.read() as db:
+            here, dying = db.execute(_LOOK_UP, (uid, file_id)).fetchone()
+        return here, not dying
+
+    def _free(self, wanted: Iterable[str]) -> Iterator[str]:
+        """Places that no deletion is still going to unlink."""
+        return (file_id for file_id in wanted if self._look_up("", file_id)[1])
+
+    def _commit(self, placed: Placed, *, lost: str | None) -> int:
         """The row, and with it the acknowledgement; another writer may have been faster with the same UID.
 
         Args:
             lost: the File ID of the stored file, if it is missing or no instance any more; this one takes its place.
         """
-        sop_instance = required_uids(head.attributes)[1]
         try:
-            with self._index.write() as db:
-                before = stored_at(db, sop_instance)
-                if before in {None, lost} or self._on_conflict is OnConflict.REPLACE:
-                    add_instance(db, head, file_id, self._clock())
+            before = self._enter_journaled(placed, lost)
         except BaseException:
-            self._disk.remove([file_id])
+            self._disk.remove([placed.file_id])
             raise
         if before is None:
             metrics.STORED.labels("new").inc()
         elif before == lost:
             metrics.STORED.labels("restored").inc()
-            _log.warning("an instance whose file was lost came again", sop_instance_uid=sop_instance)
+            _log.warning("an instance whose file was lost came again", sop_instance_uid=placed.sop_instance_uid)
         elif self._on_conflict is OnConflict.KEEP:
-            return self._outrun(before, head, file_id, fd)
+            return self._outrun(before, placed)
         else:
-            self._conflict(sop_instance, "replaced")
+            self._conflict(placed.sop_instance_uid, "replaced")
         return Status.SUCCESS
 
-    def _outrun(self, before: str, head: Head, file_id: str, fd: int) -> int:
+    def _enter_journaled(self, placed: Placed, lost: str | None) -> str | None:
+        """Enter an instance that the journal makes durable, or one that is synced by itself; what was there before."""
+        body = self._journal.body(placed.fd, placed.head.size)
+        if body is not None:
+            with suppress(JournalFull):
+                return self._enter(placed, lost, body)
+        self._disk.settle(placed.file_id, placed.fd)
+        return self._enter(placed, lost, None)
+
+    def _enter(self, placed: Placed, lost: str | None, body: Body | None) -> str | None:
+        written = None
+        try:
+            with self._index.write(synced=body is None) as db:
+                before = stored_at(db, placed.sop_instance_uid)
+                if before in {None, lost} or self._on_conflict is OnConflict.REPLACE:
+                    row = add_instance(db, placed.head, placed.file_id, self._clock())
+                    if body is not None:
+                        written = self._journal.append(row, placed.sop_instance_uid, placed.file_id, body)
+        except StorageError:
+            if written is not None:
+                self._journal.void(written)
+            raise
+        return before
+
+    def _outrun(self, before: str, placed: Placed) -> int:
         """Another writer stored the same UID meanwhile: what was placed goes.
 
         Raises:
             StorageError: the other's was deleted since; nothing is here, and the sender is to send again.
         """
-        there = _compared(self._disk.root / before, head, fd)
-        self._disk.remove([file_id])
+        there = _compared(self._disk.root / before, placed.head, placed.fd)
+        self._disk.remove([placed.file_id])
         if there is _There.LOST:
             raise StorageError("the instance was deleted while it was stored", hint="send it again")
-        return Status.SUCCESS if there is _There.SAME else self._conflict(required_uids(head.attributes)[1], "kept")
+        return Status.SUCCESS if there is _There.SAME else self._conflict(placed.sop_instance_uid, "kept")
 
     def _conflict(self, uid: str, outcome: str) -> int:
         metrics.STORED.labels(outcome).inc()
         _log.warning("other content under a stored SOP Instance UID", sop_instance_uid=uid, outcome=outcome)
         return Status.SUCCESS if outcome == "replaced" else _COERCED
 
-    def _free(self, wanted: Iterable[str]) -> Iterator[str]:
-        """Places that no deletion is still going to unlink."""
-        for file_id in wanted:
-            with self._index.read() as db:
-                dying = db.execute("SELECT 1 FROM tombstone WHERE file_id = ?", (file_id,)).fetchone()
-            if dying is None:
-                yield file_id
 
-    def _stored(self, uid: str) -> str | None:
-        with self._index.read() as db:
-            return stored_at(db, uid)
+class Placed(NamedTuple):
+    """A received file under its final name, not durable yet."""
 
+    head: Head
+    sop_instance_uid: str
+    file_id: str
+    fd: int
+
+
+_LOOK_UP = """SELECT (SELECT file_id FROM instance WHERE uid = ?),
+ EXISTS (SELECT 1 FROM tombstone WHERE file_id = ?)"""
 
 _COERCED = 0xB000
 """Coercion of data elements (PS3.4 B.2.3): what is stored under this UID is not, to the last byte, what was sent."""
@@ -166,8 +210,9 @@ _COERCED = 0xB000
 class IncomingFile:
     """One instance on its way in."""
 
-    def __init__(self, store: Store, request: StoreRequest, path: Path, fd: int) -> None:
+    def __init__(self, store: Store, incoming: Incoming, request: StoreRequest, path: Path, fd: int) -> None:
         self._store = store
+        self._incoming = incoming
         self._request = request
         self._path = path
         self.fd = fd
@@ -186,28 +231,35 @@ class IncomingFile:
             self.abort()
 
     def abort(self) -> None:
-        """Remove the temporary name; harmless after a commit."""
+        """Give the temporary name up; harmless after a commit."""
         if self.fd >= 0:
-            self._path.unlink(missing_ok=True)
-            os.close(self.fd)
+            self._incoming.give_up(self._path, self.fd)
             self.fd = -1
 
 
 def file_meta(request: StoreRequest) -> bytes:
     """Preamble, prefix and File Meta Information (PS3.10 7.1)."""
-    uids = {
-        0x00020002: request.sop_class_uid,
-        0x00020003: request.sop_instance_uid,
-        0x00020010: request.transfer_syntax_uid,
-        0x00020012: IMPLEMENTATION_CLASS_UID,
-    }
+    instance = pad("UI", request.sop_instance_uid.encode("ascii", "replace"))
+    before, after = _around(request.sop_class_uid, request.transfer_syntax_uid, request.caller.aet)
+    body = before + encoding.write([(0x00020003, Element("UI", instance))], implicit=False) + after
+    length = Element("UL", len(body).to_bytes(4, "little"))
+    return _PREAMBLE + encoding.write([(0x00020000, length)], implicit=False) + body
+
+
+_PREAMBLE = bytes(128) + b"DICM"
+
+
+@lru_cache(maxsize=256)
+def _around(sop_class_uid: str, transfer_syntax_uid: str, aet: str) -> tuple[bytes, bytes]:
+    """What stands before and behind the SOP Instance UID; the same for most instances of a sender."""
+    uids = {0x00020002: sop_class_uid, 0x00020010: transfer_syntax_uid, 0x00020012: IMPLEMENTATION_CLASS_UID}
     elements = {tag: Element("UI", pad("UI", uid.encode("ascii", "replace"))) for tag, uid in uids.items()}
     elements[0x00020001] = Element("OB", b"\0\1")
     elements[0x00020013] = Element("SH", pad("SH", IMPLEMENTATION_VERSION_NAME.encode()))
-    elements[0x00020016] = Element("AE", pad("AE", request.caller.aet.encode("ascii", "replace")))
-    body = encoding.write(sorted(elements.items()), implicit=False)
-    length = Element("UL", len(body).to_bytes(4, "little"))
-    return bytes(128) + b"DICM" + encoding.write([(0x00020000, length)], implicit=False) + body
+    elements[0x00020016] = Element("AE", pad("AE", aet.encode("ascii", "replace")))
+    before = [(tag, one) for tag, one in sorted(elements.items()) if tag < 0x00020003]
+    after = [(tag, one) for tag, one in sorted(elements.items()) if tag > 0x00020003]
+    return encoding.write(before, implicit=False), encoding.write(after, implicit=False)
 
 
 def stored_at(db: sqlite3.Connection, sop_instance_uid: str) -> str | None:
@@ -216,18 +268,23 @@ def stored_at(db: sqlite3.Connection, sop_instance_uid: str) -> str | None:
     return None if row is None else str(row[0])
 
 
-def add_instance(db: sqlite3.Connection, head: Head, file_id: str, now: float) -> None:
-    """Put an instance into the index, in place of what had its UID before."""
+def add_instance(db: sqlite3.Connection, head: Head, file_id: str, now: float, row: int | None = None) -> int:
+    """Put an instance into the index, in place of what had its UID before; the number of its row.
+
+    Args:
+        row: the number it had before it was lost.
+    """
     sop_class, uid, study_uid, series_uid = required_uids(head.attributes)
     _bury(db, uid)
     series = rows.known_series(db, series_uid, study_uid) or _add_series(db, head, now)
-    db.execute(
-        "INSERT INTO instance (series, uid, sop_class, transfer_syntax, file_id, size, dataset_offset, enriched,"
-        " attributes) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)",
-        (series, uid, sop_class, head.transfer_syntax_uid, file_id, head.size, head.dataset_offset,
+    ((made,),) = db.execute(
+        "INSERT INTO instance (id, series, uid, sop_class, transfer_syntax, file_id, size, dataset_offset, enriched,"
+        " attributes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?) RETURNING id",
+        (row, series, uid, sop_class, head.transfer_syntax_uid, file_id, head.size, head.dataset_offset,
          head.of(Level.IMAGE).encode(implicit=False)),
-    )  # fmt: skip
+    ).fetchall()  # fmt: skip
     rows.count_one(db, series, now)
+    return int(made)
 
 
 def _add_series(db: sqlite3.Connection, head: Head, now: float) -> int:
@@ -280,51 +337,6 @@ def _compared(stored: Path, head: Head, fd: int) -> _There:
 
 def _length(head: Head) -> int:
     return head.size - head.dataset_offset
-
-
-def recover(index: Index, disk: Disk) -> int:
-    """Remove what dead processes left of unfinished stores; how many there were.
-
-    A temporary file with a second name was on its way into the index: if no row names that place, the instance was
-    not acknowledged, and both names go.
-    """
-    found = 0
-    for path in disk.leftovers():
-        found += 1
-        if path.stat().st_nlink > 1:
-            _forget_unacknowledged(index, disk, path)
-        path.unlink(missing_ok=True)
-    return found
-
-
-def _forget_unacknowledged(index: Index, disk: Disk, path: Path) -> None:
-    inode = path.stat().st_ino
-    try:
-        _, uid, study, series = required_uids(read_head(path).attributes)
-    except BadInstance:  # a power cut before its bytes were synced: what they said of its place is lost
-        _forget_lost(index, disk, inode)
-        return
-    with index.read() as db:
-        acknowledged = stored_at(db, uid)
-    folder = next(fileid.candidates(study, series, uid)).rpartition("/")[0]
-    disk.remove(one for one in _names_of(disk, folder, inode) if one != acknowledged)
-
-
-def _forget_lost(index: Index, disk: Disk, inode: int) -> None:
-    """Remove the second name of a file that does not tell where it is; every folder of ours is looked through."""
-    for folder, _, _ in os.walk(disk.root / fileid.FOLDER):
-        for file_id in _names_of(disk, Path(folder).relative_to(disk.root).as_posix(), inode):
-            with index.read() as db:
-                kept = db.execute("SELECT 1 FROM instance WHERE file_id = ?", (file_id,)).fetchone()
-            if kept is None:
-                disk.remove([file_id])
-
-
-def _names_of(disk: Disk, folder: str, inode: int) -> list[str]:
-    """The File IDs in a folder that are names of one file."""
-    with suppress(FileNotFoundError), os.scandir(disk.root / folder) as entries:
-        return [f"{folder}/{entry.name}" for entry in entries if entry.inode() == inode]
-    return []
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -216,6 +216,7 @@ class Verifier:
         place = file_id
         if not fileid.is_file_id(file_id):
             place = self._disk.place(self._disk.root / file_id, fileid.candidates(study, series, uid))
+            self._disk.settle(place)
         with self._index.write() as db:
             if store.stored_at(db, uid) is not None:
                 return False

@@ -26,6 +26,7 @@ def build_archive(config: Config) -> LocalArchive:
         on_conflict=OnConflict(section.on_conflict.value),
         publish_delay=section.publish_delay.total_seconds(),
         min_free=section.min_free,
+        journal_bytes=section.journal,
         empties=Empties(empty=config.query.empty_matches, absent=config.query.empty_matches),
     )
     archive.retain_by(_policy(section.retain), _committed(config))

@@ -82,6 +82,7 @@ def test_a_file_that_does_not_fit_answers_a700_and_leaves_nothing(tmp_path: Path
         with pytest.raises(StorageError) as refused:
             store(inside, make(2))
         assert refused.value.status == Status.OUT_OF_RESOURCES
+        inside.close()
 
     assert in_a_child(limited) == 0
     assert list((tmp_path / "files" / ".incoming").iterdir()) == []

@@ -128,6 +128,7 @@ def test_a_data_set_of_another_instance_is_refused(archive: LocalArchive, make: 
     with pytest.raises(Refused) as refused:
         store(archive, (request, other))
     assert refused.value.status == 0xA900
+    archive.close()
     assert list(archive.root.rglob("*/*/*/*")) == []
     assert list((archive.root / ".incoming").iterdir()) == []
 
@@ -136,6 +137,7 @@ def test_rubbish_is_no_instance(archive: LocalArchive, make: Make, store: Send) 
     request, _ = make()
     with pytest.raises(BadInstance):
         store(archive, (request, b"rubbish" * 100))
+    archive.close()
     assert list((archive.root / ".incoming").iterdir()) == []
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from gateway.config.models.section import Section
 from gateway.config.types import ConfigPath, Count, Duration, Size
 
+_MIB = 2**20
 _GIB = 2**30
 
 
@@ -82,6 +83,9 @@ class Archive(Section):
     """Another content under a stored UID: keep the first, which the sender is told by warning B000H, or replace it."""
     publish_delay: Duration = timedelta(seconds=1)
     """How long changes are gathered before the DICOMDIR is published; a large one is published less often."""
+    journal: Size = 128 * _MIB
+    """With ``durability: full``, space beside the index, for each worker, through which instances become durable by one
+    sync each; 0 for none."""
     min_free: Size = _GIB
     """Free space below which nothing more is accepted and the archive is not ready."""
     retain: Retain = Retain()
