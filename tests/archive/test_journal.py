@@ -59,7 +59,7 @@ def warmed(folder: Path, make: Make, store: Send, **options: Any) -> LocalArchiv
 
 def lose(folder: Path, index: bytes, after: Path) -> Path:
     """What is left after a power cut that took back all but the journal: a copy whose index is of before."""
-    shutil.copytree(folder / "files", after / "files")
+    shutil.copytree(folder / "files", after / "files", ignore=shutil.ignore_patterns(".incoming"))
     (after / "files.index").mkdir()
     (after / "files.index" / "index.sqlite").write_bytes(index)
     for path in (folder / "files.index").glob("index.sqlite.journal-*"):
