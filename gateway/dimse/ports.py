@@ -63,16 +63,25 @@ class Originator:
     message_id: int
 
 
+Following = Callable[[], Outgoing | None]
+"""What is going to be stored next, if that can be said."""
+
+
 class StoreChannel(Protocol):
     """An association on which C-STORE requests can be sent: to a move destination, or back to a C-GET requestor."""
 
     def accepts(self, sop_class_uid: str, transfer_syntax_uid: str) -> bool:
         """Whether a presentation context was accepted for this pair, so that it is worth transcoding to."""
 
-    def store(self, outgoing: Outgoing, originator: Originator | None = None) -> int:
+    def store(
+        self, outgoing: Outgoing, originator: Originator | None = None, following: Following | None = None
+    ) -> int:
         """Send one instance and return the status of the response.
 
         An instance whose (SOP class, transfer syntax) has no accepted presentation context is not sent: 0122H.
+
+        Args:
+            following: called once while the peer is at work; what it returns is read ahead, to be stored next.
 
         Raises:
             UpstreamError: the association broke.

@@ -22,7 +22,7 @@ from gateway.dimse.conversation import Conversation, never
 from gateway.dimse.dialing import Dialled, dial
 from gateway.dimse.negotiation import AssociateRequest, Role, UserIdentity, negotiated, propose
 from gateway.dimse.pdu import ProtocolError
-from gateway.dimse.ports import ActionRequest, EventHandler, EventReport, Originator, Peer, Receiver
+from gateway.dimse.ports import ActionRequest, EventHandler, EventReport, Following, Originator, Peer, Receiver
 from gateway.dimse.ports import Cancelled as CancelSignal
 from gateway.dimse.sender import Sender
 from gateway.dimse.serving import event_command
@@ -147,7 +147,9 @@ class Association(Conversation):
         """Whether instances of a SOP class can be sent in a transfer syntax."""
         return self._sender.accepts(sop_class_uid, transfer_syntax_uid)
 
-    def store(self, outgoing: Outgoing, originator: Originator | None = None) -> int:
+    def store(
+        self, outgoing: Outgoing, originator: Originator | None = None, following: Following | None = None
+    ) -> int:
         """C-STORE one instance; the status of the response, as :class:`~gateway.dimse.ports.StoreChannel` says.
 
         Raises:
@@ -155,7 +157,7 @@ class Association(Conversation):
             BadInstance: the instance's file cannot be read; nothing was sent.
         """
         with self._conversing():
-            return self._sender.store(outgoing, originator)
+            return self._sender.store(outgoing, originator, following)
 
     def move(
         self, sop_class: str, identifier: Attributes, destination: str, cancelled: CancelSignal = never

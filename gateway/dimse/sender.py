@@ -1,13 +1,15 @@
 """C-STORE out: from a file to the wire in constant memory (PS3.7 9.1.1).
 
 Ranges of the file are read into one reused buffer, cut into views of the peer's maximum PDU and handed to a single
-``sendmsg`` together with their headers; the data set is never assembled.
+``sendmsg`` together with their headers; the data set is never assembled. While the peer works on an instance the buffer
+is free, and the beginning of the next one is read into it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from time import monotonic
 
 from gateway import metrics
@@ -18,7 +20,7 @@ from gateway.dimse.command import Command, Field
 from gateway.dimse.exchange import Exchange
 from gateway.dimse.negotiation import Accepted
 from gateway.dimse.pdu import ProtocolError
-from gateway.dimse.ports import Originator
+from gateway.dimse.ports import Following, Originator
 from gateway.dimse.wire import Lost
 from gateway.errors import BadInstance, UpstreamKind
 
@@ -43,14 +45,17 @@ class Sender:
             for context in exchange.contexts.values()
             if context.as_scu
         }
-        self._buffer: bytearray | None = None
+        self._buffer = memoryview(b"")
+        self._ahead: tuple[Outgoing, int] | None = None  # what is in the buffer already, and how much of it
 
     def accepts(self, sop_class_uid: str, transfer_syntax_uid: str) -> bool:
         """Whether a presentation context was accepted for this pair."""
         return (sop_class_uid, transfer_syntax_uid) in self._contexts
 
-    def store(self, outgoing: Outgoing, originator: Originator | None = None) -> int:
-        """Send one instance and return the status of its response.
+    def store(
+        self, outgoing: Outgoing, originator: Originator | None = None, following: Following | None = None
+    ) -> int:
+        """Send one instance and return the status of its response; see :class:`~gateway.dimse.ports.StoreChannel`.
 
         An instance without a fitting presentation context is not begun: 0122H.
 
@@ -62,42 +67,43 @@ class Sender:
         context = self._contexts.get((outgoing.sop_class_uid, outgoing.transfer_syntax_uid))
         if context is None:
             return Status.SOP_CLASS_NOT_SUPPORTED
-        try:
-            fd = os.open(outgoing.path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise BadInstance(f"instance cannot be opened (errno {error.errno})") from error
-        try:
-            if os.fstat(fd).st_size < outgoing.offset + outgoing.length:
-                raise BadInstance("instance file is too short")
-            message_id = self._next_message_id()
-            self._send(context, _request(message_id, outgoing, originator), outgoing, fd)
-        finally:
-            os.close(fd)
+        ahead, self._ahead = self._ahead, None
+        count = ahead[1] if ahead and ahead[0] is outgoing else 0
+        message_id = self._next_message_id()
+        command = _request(message_id, outgoing, originator)
+        if count and count == outgoing.length:
+            self._send(context, command, outgoing, -1, count)
+        else:
+            with _opened(outgoing) as fd:
+                self._send(context, command, outgoing, fd, count)
         metrics.SENT_BYTES.inc(len(outgoing.head) + outgoing.length)
-        return self._status(message_id)
+        try:
+            if following is not None:
+                self._read_ahead(following())
+        finally:
+            status = self._status(message_id)  # or the next request would be answered by this one's response
+        return status
 
-    def _send(self, context: Accepted, command: Command, outgoing: Outgoing, fd: int) -> None:
+    def _send(self, context: Accepted, command: Command, outgoing: Outgoing, fd: int, count: int) -> None:
+        """Send the request; the first ``count`` bytes of its range are in the buffer already."""
         exchange = self._exchange
         parts = list(pdu.cut(context.id, command.encode(), exchange.max_length, command=True))
         if outgoing.head:
             last = not outgoing.length
             parts += pdu.cut(context.id, outgoing.head, exchange.max_length, command=False, last=last)
-        if self._buffer is None:
-            self._buffer = bytearray(_READ)
         pos, end = outgoing.offset, outgoing.offset + outgoing.length
-        view = memoryview(self._buffer)
         while pos < end:
-            count = self._read(fd, view[: min(_READ, end - pos)], pos)
+            count = count or self._read(fd, pos, end)
             pos += count
-            parts += pdu.cut(context.id, view[:count], exchange.max_length, command=False, last=pos == end)
+            parts += pdu.cut(context.id, self._buffer[:count], exchange.max_length, command=False, last=pos == end)
             exchange.channel.send_parts(parts)
-            parts = []
+            parts, count = [], 0
         if parts:
             exchange.channel.send_parts(parts)
 
-    def _read(self, fd: int, view: memoryview, pos: int) -> int:
+    def _read(self, fd: int, pos: int, end: int) -> int:
         try:
-            count = os.preadv(fd, [view], pos)
+            count = self._fill(fd, pos, end)
         except OSError as error:
             self._exchange.channel.abort()
             raise Lost("aborted by us: an instance could not be read to its end", UpstreamKind.ABORTED) from error
@@ -105,6 +111,19 @@ class Sender:
             self._exchange.channel.abort()
             raise Lost("aborted by us: an instance was shortened while it was sent", UpstreamKind.ABORTED)
         return count
+
+    def _fill(self, fd: int, pos: int, end: int) -> int:
+        if not self._buffer:
+            self._buffer = memoryview(bytearray(_READ))
+        return os.preadv(fd, [self._buffer[: min(_READ, end - pos)]], pos)
+
+    def _read_ahead(self, outgoing: Outgoing | None) -> None:
+        """Have the beginning of the next instance in the buffer; what is wrong with it is told when it is sent."""
+        if outgoing is None or not outgoing.length:
+            return
+        with suppress(OSError, BadInstance), _opened(outgoing) as fd:
+            count = self._fill(fd, outgoing.offset, outgoing.offset + outgoing.length)
+            self._ahead = outgoing, count
 
     def _status(self, message_id: int) -> int:
         message = self._exchange.receive(monotonic() + self._dimse)
@@ -115,6 +134,25 @@ class Sender:
             raise ProtocolError("no response to the C-STORE request")
         self._exchange.discard(message)
         return command.status
+
+
+@contextmanager
+def _opened(outgoing: Outgoing) -> Iterator[int]:
+    """The file of an instance that is as long as it has to be.
+
+    Raises:
+        BadInstance: it is not, or cannot be opened.
+    """
+    try:
+        fd = os.open(outgoing.path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise BadInstance(f"instance cannot be opened (errno {error.errno})") from error
+    try:
+        if os.fstat(fd).st_size < outgoing.offset + outgoing.length:
+            raise BadInstance("instance file is too short")
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _request(message_id: int, outgoing: Outgoing, originator: Originator | None) -> Command:

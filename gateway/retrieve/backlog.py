@@ -49,6 +49,11 @@ class Backlog:
                 return None
             return self._parcels.popleft()
 
+    def peek(self) -> Parcel | None:
+        """The one that will be taken next, if it is there; another taker may be faster."""
+        with self._changed:
+            return self._parcels[0] if self._parcels and not self._stopped else None
+
     @property
     def ended(self) -> bool:
         """Whether no taker will get anything any more."""

@@ -9,7 +9,7 @@ from gateway.errors import UpstreamError, UpstreamKind
 from gateway.logs import get_logger
 from gateway.metrics import DESTINATION_FAILURES
 from gateway.retrieve.contexts import proposals
-from gateway.retrieve.delivery import Parcel, deliver
+from gateway.retrieve.delivery import Delivery, Parcel
 from gateway.retrieve.destinations import Destination
 from gateway.retrieve.ports import Connect, Pair, StoreAssociation
 
@@ -40,7 +40,7 @@ class Courier:
         self._peer = destination.peer
         self._limits = destination.limits
         self._stopped = stopped
-        self._originator = originator
+        self._delivery = Delivery(originator)
         self._contexts = {pair: tuple(proposed) for proposed in contexts for pair in proposed}
         self._proposed: tuple[Pair, ...] = ()
         self._unplanned: dict[Pair, None] = {}
@@ -48,8 +48,11 @@ class Courier:
         self._reconnects = 1
         self._aborted = False
 
-    def send(self, parcel: Parcel) -> int:
+    def send(self, parcel: Parcel, following: Parcel | None = None) -> int:
         """Send one parcel and return the status its sub-operation ended with.
+
+        Args:
+            following: what is going to be sent next, if that can be said.
 
         Raises:
             UpstreamError: the destination cannot be reached, or its association broke for the second time.
@@ -58,7 +61,7 @@ class Courier:
         while True:
             try:
                 association = self._cover(parcel.pair)
-                return deliver(parcel, association, self._originator)
+                return self._delivery.deliver(parcel, association, following)
             except UpstreamError as problem:
                 DESTINATION_FAILURES.labels(self._peer.name, problem.kind.value).inc()
                 _log.warning(

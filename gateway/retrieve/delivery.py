@@ -1,10 +1,10 @@
-"""One sub-operation: coerce an instance and send it over a channel that exists."""
+"""Sub-operations: coerce an instance and send it over a channel that exists."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.dicom.instance import StoredInstance
+from gateway.dicom.instance import Outgoing, StoredInstance
 from gateway.dicom.status import Kind, Status, kind
 from gateway.dimse.ports import Originator, StoreChannel
 from gateway.errors import GatewayError, Refused, UpstreamError
@@ -34,36 +34,59 @@ class Parcel:
         return self.instance.sop_class_uid, self.instance.transfer_syntax_uid
 
 
-def deliver(parcel: Parcel, channel: StoreChannel, originator: Originator | None = None) -> int:
-    """Send one instance; whatever is wrong with it alone becomes its status and a line in the log.
+class Delivery:
+    """Sends parcels one after another; the next one is coerced while the peer works on the one just sent.
 
-    When its transfer syntax was refused, it is sent in another one if that can be done without loss.
-
-    Raises:
-        UpstreamError: the association broke.
+    Args:
+        originator: of the C-MOVE, for the requests of its sub-operations.
     """
-    try:
-        status = _store(parcel, channel, originator)
-    except UpstreamError:
-        raise
-    except GatewayError as problem:
-        _report(parcel, problem.status, problem.message)
-        return problem.status
-    if kind(status) is not Kind.SUCCESS:
-        _report(parcel, status, "the destination's response")
-    elif parcel.pulled:
-        PULLED.labels("forwarded").inc()
-    return status
 
+    def __init__(self, originator: Originator | None = None) -> None:
+        self._originator = originator
+        self._ready: tuple[Parcel, Outgoing] | None = None
 
-def _store(parcel: Parcel, channel: StoreChannel, originator: Originator | None) -> int:
-    outgoing = parcel.coerce(parcel.instance)
-    if not channel.accepts(outgoing.sop_class_uid, outgoing.transfer_syntax_uid):
-        target = target_for(outgoing, channel)
-        if target is None:
-            raise Refused("no accepted presentation context", Status.SOP_CLASS_NOT_SUPPORTED)
-        outgoing = transcode(outgoing, target)
-    return channel.store(outgoing, originator)
+    def deliver(self, parcel: Parcel, channel: StoreChannel, following: Parcel | None = None) -> int:
+        """Send one instance; whatever is wrong with it alone becomes its status and a line in the log.
+
+        When its transfer syntax was refused, it is sent in another one if that can be done without loss.
+
+        Args:
+            following: what is going to be delivered next, if that can be said.
+
+        Raises:
+            UpstreamError: the association broke.
+        """
+        try:
+            status = self._store(parcel, channel, following)
+        except UpstreamError:
+            raise
+        except GatewayError as problem:
+            _report(parcel, problem.status, problem.message)
+            return problem.status
+        if kind(status) is not Kind.SUCCESS:
+            _report(parcel, status, "the destination's response")
+        elif parcel.pulled:
+            PULLED.labels("forwarded").inc()
+        return status
+
+    def _store(self, parcel: Parcel, channel: StoreChannel, following: Parcel | None) -> int:
+        ready, self._ready = self._ready, None
+        outgoing = ready[1] if ready and ready[0] is parcel else parcel.coerce(parcel.instance)
+        if not channel.accepts(outgoing.sop_class_uid, outgoing.transfer_syntax_uid):
+            target = target_for(outgoing, channel)
+            if target is None:
+                raise Refused("no accepted presentation context", Status.SOP_CLASS_NOT_SUPPORTED)
+            outgoing = transcode(outgoing, target)
+        return channel.store(outgoing, self._originator, lambda: self._prepared(following) if following else None)
+
+    def _prepared(self, following: Parcel) -> Outgoing | None:
+        """The next instance as it will be sent, unless it is going to be transcoded."""
+        try:
+            outgoing = following.coerce(following.instance)
+        except GatewayError:
+            return None  # told when its turn comes
+        self._ready = following, outgoing
+        return outgoing
 
 
 def _report(parcel: Parcel, status: int, reason: str) -> None:

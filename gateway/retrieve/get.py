@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, zip_longest
 from time import monotonic
 
 from gateway.dicom.caller import Caller
@@ -13,7 +13,7 @@ from gateway.dicom.identifier import Retrieve
 from gateway.dimse.ports import Cancelled as IsCancelled
 from gateway.dimse.ports import StoreChannel
 from gateway.errors import Cancelled
-from gateway.retrieve.delivery import deliver
+from gateway.retrieve.delivery import Delivery
 from gateway.retrieve.gate import Gate
 from gateway.retrieve.plan import Planner
 from gateway.retrieve.ports import Coercion, Recipient
@@ -51,14 +51,15 @@ class GetService:
         yield from planning.run()
         plan = planning.outcome
         tally = Tally(plan.sop_instance_uids, "get")
-        said = self.clock()
+        said, delivery = self.clock(), Delivery()
         with Supply(plan, self.pull, self.coercion, Recipient(caller.aet, caller.address)) as supply:
-            for parcel in chain(supply.local, supply.arriving(tally)):
+            local = zip_longest(supply.local, supply.local[1:])
+            for parcel, following in chain(local, ((one, None) for one in supply.arriving(tally))):
                 if cancelled():
                     yield tally.snapshot()
                     raise Cancelled("cancelled by the requestor")
                 if parcel:
-                    tally.count(parcel.instance.sop_instance_uid, deliver(parcel, channel))
+                    tally.count(parcel.instance.sop_instance_uid, delivery.deliver(parcel, channel, following))
                 if self.clock() - said >= self.interval:
                     said = self.clock()
                     yield tally.snapshot()

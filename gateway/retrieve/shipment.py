@@ -124,7 +124,8 @@ class Shipment:
         while parcel := self._backlog.take():
             status: int = Status.OUT_OF_RESOURCES
             try:
-                status = courier.send(parcel)
+                # Several couriers hide each other's waits, and would make the same one ready.
+                status = courier.send(parcel, self._backlog.peek() if len(self._couriers) == 1 else None)
             finally:
                 self._tally.count(parcel.instance.sop_instance_uid, status)
             self._look_for_cancel()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller
 from gateway.dicom.identifier import Query
+from gateway.dicom.instance import Outgoing
 from gateway.dicom.models import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE, VERIFICATION
 from gateway.dicom.status import Status
 from gateway.dimse.commitment import CommitmentAssociations
@@ -21,8 +23,8 @@ from gateway.dimse.negotiation import Role
 from gateway.dimse.ports import ActionRequest, AfterAction, Cancelled, EventReport, Originator, Verb
 from gateway.dimse.requestor import connect
 from gateway.dimse.services import Handlers
+from gateway.errors import BadInstance, UpstreamError, UpstreamKind
 from gateway.errors import Cancelled as CancelledError
-from gateway.errors import UpstreamError, UpstreamKind
 from tests.dimse.doubles import (
     CT,
     EXPLICIT,
@@ -107,6 +109,67 @@ def test_store_arrives_byte_for_byte(tmp_path: Path) -> None:
     assert (tmp_path / "in" / "1.2.3").read_bytes() == sent
     assert folder.requests[0].originator == Originator("MOVER", 7)
     assert folder.requests[0].caller.peer == "me"
+
+
+@pytest.mark.parametrize("size", [10, 1 << 20, 2_500_001])
+def test_what_is_read_ahead_arrives_byte_for_byte(tmp_path: Path, size: int) -> None:
+    (tmp_path / "in").mkdir()
+    several = [instance(tmp_path, f"1.2.{at}", size + at, head=b"head" * (at % 2)) for at in range(6)]
+    following = dict(pairwise(several))
+    with (
+        serving(Handlers(store=Folder(tmp_path / "in"))) as server,
+        connect(gateway(server), "ME", [(CT, EXPLICIT)]) as association,
+    ):
+        for one in several:
+            assert association.store(one, following=lambda one=one: following.get(one)) == Status.SUCCESS  # type: ignore[misc]
+    for one in several:
+        assert (tmp_path / "in" / one.sop_instance_uid).read_bytes() == one.head + Path(one.path).read_bytes()[132:]
+
+
+def test_something_else_may_follow_than_was_said(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    first, said, sent = (instance(tmp_path, f"1.2.{at}", 5000 + at) for at in range(3))
+    gone = replace(said, path=str(tmp_path / "nowhere"))
+    with (
+        serving(Handlers(store=Folder(tmp_path / "in"))) as server,
+        connect(gateway(server), "ME", [(CT, EXPLICIT)]) as association,
+    ):
+        assert association.store(first, following=lambda: said) == Status.SUCCESS
+        assert association.store(sent, following=lambda: gone) == Status.SUCCESS
+        with pytest.raises(BadInstance):
+            association.store(gone)
+        assert association.store(said, following=lambda: None) == Status.SUCCESS
+    for one in (first, said, sent):
+        assert (tmp_path / "in" / one.sop_instance_uid).read_bytes() == Path(one.path).read_bytes()[132:]
+
+
+def test_what_was_read_ahead_needs_its_file_no_more(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    first, second = instance(tmp_path, "1.2.1", 5000), instance(tmp_path, "1.2.2", 5000)
+    data = Path(second.path).read_bytes()[132:]
+    with (
+        serving(Handlers(store=Folder(tmp_path / "in"))) as server,
+        connect(gateway(server), "ME", [(CT, EXPLICIT)]) as association,
+    ):
+        assert association.store(first, following=lambda: second) == Status.SUCCESS
+        Path(second.path).unlink()
+        assert association.store(second) == Status.SUCCESS
+    assert (tmp_path / "in" / "1.2.2").read_bytes() == data
+
+
+def test_a_fault_in_what_follows_leaves_the_association_in_step(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+
+    def broken() -> Outgoing:
+        raise ZeroDivisionError
+
+    with (
+        serving(Handlers(store=Folder(tmp_path / "in"))) as server,
+        connect(gateway(server), "ME", [(CT, EXPLICIT)]) as association,
+    ):
+        with pytest.raises(ZeroDivisionError):
+            association.store(instance(tmp_path, "1.2.1"), following=broken)
+        assert association.store(instance(tmp_path, "1.2.2")) == Status.SUCCESS
 
 
 def test_store_without_a_context_is_not_begun(tmp_path: Path) -> None:

@@ -131,8 +131,8 @@ def test_lossy_images_are_not_decoded(name: str) -> None:
         def accepts(self, sop_class_uid: str, transfer_syntax_uid: str) -> bool:
             return bool(sop_class_uid and transfer_syntax_uid)
 
-        def store(self, outgoing: Outgoing, originator: object = None) -> int:
-            raise AssertionError(outgoing, originator)
+        def store(self, outgoing: Outgoing, originator: object = None, following: object = None) -> int:
+            raise AssertionError(outgoing, originator, following)
 
     assert module.target_for(stored(path_of(name)), Everything()) is None
     assert module.target_for(stored(path_of("MR_small_RLE.dcm")), Everything()) == EXPLICIT
