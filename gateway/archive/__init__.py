@@ -13,6 +13,7 @@ a published snapshot of that truth, and an input whenever it is new or somebody 
   publication's changes, drawn on a ``canvas`` with ``records``; ``rewrite`` writes a DICOMDIR anew. ``keeper`` does all
   this in the background, ``aside`` in a process of its own where there is much to merge.
 - ``delete`` hides at once; the records and files follow with the next publication. ``retain`` chooses by policy.
+- ``exchange`` puts changed files in the place of a study's, by one transaction that makes its rows anew (``renew``).
 - ``verify`` compares index, DICOMDIR and disk, and mends; ``report`` lists.
 - ``local`` is what the rooms above use.
 

@@ -53,6 +53,8 @@ class Disk:
         Raises:
             OSError: the disk refuses, or has refused something since this was called last.
         """
+        if not self._full:
+            return
         if self._root_fd < 0:
             self._root_fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         if _libc.syncfs(self._root_fd):

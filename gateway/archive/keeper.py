@@ -30,10 +30,17 @@ _SHARE = 10
 
 
 class Keeper:
-    """Publishes in batches: what was changed waits ``delay`` seconds for more to come with it."""
+    """Publishes in batches: what was changed waits ``delay`` seconds for more to come with it.
 
-    def __init__(self, index: Index, publisher: Publisher, delay: float, clock: Callable[[], float]) -> None:
+    Args:
+        tidy: removes what a process that was killed has left, such as a verb beside a running service.
+    """
+
+    def __init__(
+        self, index: Index, publisher: Publisher, delay: float, clock: Callable[[], float], tidy: Callable[[], object]
+    ) -> None:
         self._clock = clock
+        self._tidy = tidy
         self._every: float | None = None
         self._task: Callable[[], object] = lambda: None
         self._used: deque[set[str]] = deque()
@@ -81,6 +88,7 @@ class Keeper:
     def _once(self) -> None:
         try:
             self._tell()
+            self._tidy()
             self._note_used()
             self._keep_schedule()
             self._publish()

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from gateway import metrics
-from gateway.archive import delete, fileid, find, heads, importer, recovery, report
+from gateway.archive import delete, exchange, fileid, find, heads, importer, recovery, report
 from gateway.archive.delete import Deleted
 from gateway.archive.disk import Disk
+from gateway.archive.exchange import Change, Exchange
 from gateway.archive.incoming import Incoming
 from gateway.archive.index import Durability, Index, get_meta, set_meta
 from gateway.archive.journal import Journal
@@ -74,9 +75,10 @@ class LocalArchive:
         self._index = Index((index or default_index(dicomdir)).absolute(), durability)
         self._disk = Disk(self.root, durability)
         self._publisher = Publisher(self._index, self._disk, self.dicomdir, clock=clock)
-        self._keeper = Keeper(self._index, self._publisher, publish_delay, clock)
+        self._keeper = Keeper(self._index, self._publisher, publish_delay, clock, self._tidy)
         self._policy = Policy()
         self._committed: Committed = nowhere
+        self._min_free = min_free
         self._incoming = Incoming(self._disk.incoming)
         self._journals = self._index.path.with_name(self._index.path.name + ".journal")
         self._journal = Journal(
@@ -123,6 +125,7 @@ class LocalArchive:
         if new and not self.dicomdir.exists():
             self._refuse_lost_dicomdir()
         self._recover()
+        self._tidy()
         return self._fill(progress) if new else None
 
     def _recover(self) -> None:
@@ -135,6 +138,10 @@ class LocalArchive:
     def _bring_out(self) -> None:
         self._disk.sync_all()
         self._index.sync_log()
+
+    def _tidy(self) -> None:
+        if removed := exchange.recover(self._index, self._disk):
+            _log.info("removed what was left of a study's exchange; the study is as it was", files=removed)
 
     def _fill(self, progress: importer.Progress | None) -> importer.Imported | None:
         found = self.sync(progress)
@@ -338,6 +345,26 @@ class LocalArchive:
     def begin(self, request: StoreRequest) -> ports.Incoming:
         """Take a C-STORE request; see :class:`gateway.dimse.ports.Receiver`."""
         return self._store.begin(request)
+
+    def exchange(self, study_uid: str, change: Change) -> int:
+        """Put changed files in the place of a study's, in one transaction; how many instances have a new one.
+
+        When this returns, every answer and every file is the new one; when it raises, each is the old one.
+
+        Args:
+            change: says what an instance is to be; called for each of the study.
+
+        Raises:
+            BadInstance: an instance cannot be read, or is not what the index says.
+            StorageError: the disk or the index refuses, or the study changed meanwhile.
+        """
+        with self._index.read() as db:
+            rows = exchange.rows_of(db, study_uid)
+        stored = self.instances(study_uids=[study_uid])
+        if self._min_free and self._disk.free() - sum(one.size for one in stored) < self._min_free:
+            raise StorageError("less disk space would be free than archive.min_free asks for")
+        with self._publisher.paused():
+            return Exchange(self._index, self._disk, study_uid, rows, self._clock()).run(stored, change)
 
     @property
     def generation(self) -> int:

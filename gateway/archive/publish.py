@@ -20,7 +20,8 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from gateway.archive.canvas import Canvas
 from gateway.archive.dicomdir import Dicomdir, NotADicomdir
 from gateway.archive.disk import Disk
 from gateway.archive.index import Index, file_lock, get_meta, set_meta
+from gateway.archive.renew import any_retired
 from gateway.archive.rewrite import rewritten
 from gateway.errors import StorageError
 from gateway.logs import get_logger
@@ -112,6 +114,16 @@ class Publisher:
                 raise StorageError(f"the DICOMDIR cannot be published: {error.strerror}") from error
             return found
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Hold publications off, in all processes, while the block runs: one must not note rows that it gives new ones.
+
+        Raises:
+            StorageError: the lock file cannot be opened.
+        """
+        with file_lock(self._lock):
+            yield
+
     def _recover(self) -> None:
         """End a publication that a crash interrupted before or after its transaction."""
         if not self._new.exists():
@@ -149,6 +161,9 @@ class Publisher:
             set_meta(db, "dicomdir", signature)
             set_meta(db, "before", "")
             set_meta(db, "base", (Base.COPY if appendable else Base.REWRITE).value)
+            retired = any_retired(db)
+        if retired:
+            self._forget_published()  # whose records are where in somebody else's file, only rows with a UID can tell
         _log.info(
             "imported the DICOMDIR", instances=done.instances, added=done.added, dropped=done.dropped,
             quarantined=len(done.quarantined),

@@ -19,6 +19,7 @@ from gateway import IMPLEMENTATION_CLASS_UID
 from gateway.archive import delete, fileid, heads, store
 from gateway.archive.dicomdir import Dicomdir, NotADicomdir
 from gateway.archive.disk import INCOMING, Disk
+from gateway.archive.exchange import STAGING
 from gateway.archive.index import Index
 from gateway.dicom import tags
 from gateway.dicom.models import Level
@@ -214,6 +215,7 @@ class Verifier:
         except (BadInstance, FileNotFoundError):
             return False
         place = file_id
+        self._disk.sync_all()  # nobody knows who wrote it, and when
         if not fileid.is_file_id(file_id):
             place = self._disk.place(self._disk.root / file_id, fileid.candidates(study, series, uid))
             self._disk.settle(place)
@@ -281,7 +283,7 @@ def _files(root: Path, dicomdir: Path, below: str = "") -> Iterator[tuple[str, o
             for entry in entries:
                 path = f"{folder}/{entry.name}" if folder else entry.name
                 if entry.is_dir(follow_symlinks=False):
-                    if path != INCOMING:
+                    if path not in {INCOMING, STAGING}:
                         stack.append(path)
                 elif entry.is_file() and path != dicomdir.name:
                     yield path, entry

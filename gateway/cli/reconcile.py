@@ -30,7 +30,7 @@ from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller
 from gateway.errors import BadInstance, ConfigError, StorageError
 from gateway.reconcile.difference import StudyDifference, compare
-from gateway.reconcile.swap import Reconciler
+from gateway.reconcile.reconciler import Reconciler
 
 StudyOption = Annotated[list[str] | None, typer.Option("--study", metavar="UID", help="Only this study; repeatable.")]
 
@@ -74,13 +74,12 @@ def reconcile(
 ) -> int:
     """Write the leading archive's attributes into the stored files and the index.
 
-    Begins with what an earlier run left unfinished. A study that cannot be rewritten stays as it was and is named.
+    Each study goes from its old files to the new ones at once; one that cannot be rewritten stays as it was.
     """
     done: list[dict[str, object]] = []
     failed: dict[str, str] = {}
     with _compared(config, study) as (archive, aet, found):
-        reconciler = Reconciler(archive, archive.root.with_name(f"{archive.root.name}.reconcile"), aet)
-        resumed = reconciler.resume() if yes else 0
+        reconciler = Reconciler(archive, aet)
         for one in found:
             uid = one.study_instance_uid
             try:
@@ -92,12 +91,12 @@ def reconcile(
         if yes:
             archive.sync()
     if as_json:
-        print_json({"written": yes, "resumed": resumed, "studies": done, "failed": failed})
+        print_json({"written": yes, "studies": done, "failed": failed})
     else:
         rows = [(one["study"], len(one["attributes"]), one["instances"]) for one in done]  # type: ignore[arg-type]
         print_table("", ("study", "attributes", "instances"), rows)
         said = "rewritten" if yes else "would be rewritten; --yes does it"
-        print(f"{len(done)} studies {said}{f'; {resumed} of an earlier run ended' if resumed else ''}")
+        print(f"{len(done)} studies {said}")
         for uid, text in failed.items():
             problem(f"study {uid}: {text}")
     return OPERATION_FAILED if failed else 0

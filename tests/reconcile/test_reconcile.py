@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +14,19 @@ import yaml
 
 from gateway.archive.local import LocalArchive
 from gateway.cli import run
+from gateway.coercion.draft import Context
+from gateway.coercion.engine import plan
+from gateway.coercion.rules import Where
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller
-from gateway.dicom.tags import AccessionNumber, PatientID, PatientName
-from gateway.dimse.ports import Incoming, StoreRequest
-from gateway.errors import StorageError
-from gateway.reconcile.difference import StudyDifference, compare
-from gateway.reconcile.staging import leftovers
-from gateway.reconcile.swap import Reconciler
+from gateway.dicom.identifier import Negotiated, Query
+from gateway.dicom.instance import Outgoing, StoredInstance
+from gateway.dicom.models import Level, Model
+from gateway.dicom.tags import AccessionNumber, PatientID, PatientName, StudyInstanceUID
+from gateway.errors import BadInstance, StorageError
+from gateway.query.ports import Request
+from gateway.reconcile.difference import RULES, StudyDifference, compare
+from gateway.reconcile.reconciler import Reconciler
 from tests.support import dicomfiles
 from tests.support.gateways import peer
 from tests.support.peers import dcmqrscp
@@ -34,16 +40,32 @@ OTHER = dicomfiles.uid("untouched")
 @dataclass
 class Place:
     archive: LocalArchive
-    staging: Path
 
-    def difference(self) -> list[StudyDifference]:
-        leading = {STUDY: Attributes.of(NEW)}
+    def difference(self, told: Mapping[str, Attributes] | None = None) -> list[StudyDifference]:
+        leading = told or {STUDY: Attributes.of(NEW)}
         local = lambda uids: self.archive.studies(uids, Caller("X"))  # noqa: E731
         batches = compare([STUDY, OTHER], local, lambda uids: {u: leading[u] for u in uids if u in leading})
         return [one for batch in batches for one in batch]
 
     def datasets(self, study: str = STUDY) -> list[pydicom.Dataset]:
         return [pydicom.dcmread(one.path) for one in self.archive.instances(study_uids=[study])]
+
+
+def found(archive: LocalArchive, name: str) -> list[str]:
+    """Study Instance UIDs by the patient's name."""
+    keys = Attributes.of({"PatientName": name, "StudyInstanceUID": ""})
+    query = Query(Model.STUDY_ROOT, Level.STUDY, keys, Negotiated())
+    return sorted(one.text(StudyInstanceUID) for one in archive.find(Request(query, Caller("X"))))
+
+
+def records(archive: LocalArchive, kind: str) -> list[pydicom.Dataset]:
+    """The records in use of a DICOMDIR, as pydicom reads them."""
+    listed = pydicom.dcmread(archive.dicomdir).DirectoryRecordSequence
+    return [one for one in listed if one.DirectoryRecordType == kind and one.RecordInUseFlag]
+
+
+def files_of(archive: LocalArchive) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in archive.root.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
@@ -55,7 +77,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     ]
     archive = LocalArchive(dicomfiles.write_file_set(tmp_path / "root", datasets))
     archive.prepare()
-    yield Place(archive, tmp_path / "staging")
+    yield Place(archive)
     archive.close()
 
 
@@ -70,7 +92,7 @@ def test_only_studies_that_differ_are_told(place: Place) -> None:
 def test_files_index_and_dicomdir_say_what_the_leading_archive_says(place: Place) -> None:
     pixels = {one.SOPInstanceUID: one.PixelData for one in place.datasets()}
     (one,) = place.difference()
-    assert Reconciler(place.archive, place.staging, "GATEWAY").reconcile(one) == 4
+    assert Reconciler(place.archive, "GATEWAY").reconcile(one) == 4
     place.archive.sync()
     for after in place.datasets():
         assert (after.PatientName, after.PatientID, after.AccessionNumber) == tuple(NEW.values())
@@ -87,50 +109,85 @@ def test_files_index_and_dicomdir_say_what_the_leading_archive_says(place: Place
     assert patients == {STUDY: "NEW-7", OTHER: "OLD-7"}
 
 
-@pytest.mark.parametrize("stored", [0, 1, 3])
-def test_a_crash_after_staging_is_ended_by_the_next_run(stored: int, place: Place) -> None:
+def test_a_study_of_the_same_patient_says_what_it_said_until_it_is_reconciled_itself(tmp_path: Path) -> None:
+    """A corrected name under the same Patient ID concerns every study; none is forgotten, none is rewritten twice."""
+    name = {"PatientName": "Smythe^Jon"}
+    datasets = [dicomfiles.instance(study, "1", 1, "CT", **OLD) for study in ("corrected", "untouched")]
+    archive = LocalArchive(dicomfiles.write_file_set(tmp_path / "root", datasets))
+    archive.prepare()
+    place = Place(archive)
+    leading = dict.fromkeys((STUDY, OTHER), Attributes.of(name))
+    first, second = place.difference(leading)
+    assert Reconciler(archive, "GATEWAY").reconcile(first) == 1
+    assert [one.study_instance_uid for one in place.difference(leading)] == [second.study_instance_uid]
+    assert found(archive, "Smythe*") == [first.study_instance_uid]
+    assert found(archive, "Smith*") == [second.study_instance_uid]
+    archive.sync()
+    assert archive.verify() == []
+    assert Reconciler(archive, "GATEWAY").reconcile(second) == 1
+    assert place.difference(leading) == []
+    assert found(archive, "Smith*") == []
+    assert sorted(found(archive, "Smythe*")) == sorted((STUDY, OTHER))
+    archive.sync()
+    assert archive.verify() == []
+    told = [str(record.PatientName) for record in records(archive, "PATIENT")]
+    assert told == ["Smythe^Jon"]
+    assert len(records(archive, "STUDY")) == 2
+    archive.close()
+
+
+def test_when_a_study_was_received_and_used_stays(place: Place) -> None:
+    before = {line.study_instance_uid: line.received for line in place.archive.listing()}
     (one,) = place.difference()
-    reconciler = Reconciler(place.archive, place.staging, "GATEWAY")
-    kill_at = CrashingArchive(place.archive, stored)
-    with pytest.raises(Crash):
-        Reconciler(kill_at, place.staging, "GATEWAY").reconcile(one)
-    assert reconciler.resume() == 1
-    assert reconciler.resume() == 0
-    assert [str(one.PatientID) for one in place.datasets()] == ["NEW-7"] * 4
-    assert place.difference() == []
+    Reconciler(place.archive, "GATEWAY").reconcile(one)
+    assert {line.study_instance_uid: line.received for line in place.archive.listing()} == before
+
+
+def test_instances_that_say_it_already_keep_their_files(place: Place) -> None:
+    (one,) = place.difference()
+    Reconciler(place.archive, "GATEWAY").reconcile(one)
+    place.archive.sync()
+    files = {one.path for one in place.archive.instances(study_uids=[STUDY])}
+    assert Reconciler(place.archive, "GATEWAY").reconcile(one) == 0
+    place.archive.sync()
+    assert {one.path for one in place.archive.instances(study_uids=[STUDY])} == files
     assert place.archive.verify() == []
 
 
-class Crash(Exception):
-    pass
-
-
-class CrashingArchive:
-    """The archive of a process that dies before it stores its n-th instance."""
-
-    def __init__(self, archive: LocalArchive, stores: int) -> None:
-        self._archive = archive
-        self._left = stores
-        self.instances = archive.instances
-        self.delete = archive.delete
-        self.purge = archive.purge
-
-    def begin(self, request: StoreRequest) -> Incoming:
-        if not self._left:
-            raise Crash
-        self._left -= 1
-        return self._archive.begin(request)
-
-
-def test_an_incomplete_staging_is_thrown_away(place: Place) -> None:
+def test_an_instance_that_cannot_be_read_leaves_the_study_as_it_was(place: Place) -> None:
     (one,) = place.difference()
     Path(place.archive.instances(study_uids=[STUDY])[-1].path).write_bytes(b"no DICOM file any more")
-    with pytest.raises(StorageError):
-        Reconciler(place.archive, place.staging, "GATEWAY").reconcile(one)
-    assert list(leftovers(place.staging)) == []
-    (place.staging / "half").mkdir(parents=True, exist_ok=True)
-    assert list(leftovers(place.staging)) == []
-    assert not (place.staging / "half").exists()
+    before = files_of(place.archive)
+    with pytest.raises((BadInstance, StorageError)):
+        Reconciler(place.archive, "GATEWAY").reconcile(one)
+    assert files_of(place.archive) == before
+    assert place.difference() == [one]
+
+
+def test_a_study_that_changes_meanwhile_is_as_it_was(place: Place) -> None:
+    (one,) = place.difference()
+    made = plan(RULES, Where.RECEIVED, Context(receiving="G", leading=one.leading))
+    hit = place.archive.instances(study_uids=[STUDY])[0]
+
+    def change(stored: StoredInstance) -> Outgoing:
+        place.archive.delete(Level.IMAGE, hit.sop_instance_uid)
+        return made.apply_to_instance(stored)
+
+    with pytest.raises(StorageError, match="changed meanwhile"):
+        place.archive.exchange(STUDY, change)
+    place.archive.sync()
+    assert [str(one.PatientID) for one in place.datasets()] == ["OLD-7"] * 3
+    assert place.archive.verify() == []
+
+
+def test_a_dicomdir_that_somebody_changes_in_between_is_merged(place: Place) -> None:
+    (one,) = place.difference()
+    Reconciler(place.archive, "GATEWAY").reconcile(one)
+    os.utime(place.archive.dicomdir, (1, 1))
+    place.archive.sync()
+    assert place.archive.verify() == []
+    assert place.difference() == []
+    assert {str(one.PatientID) for one in records(place.archive, "PATIENT")} == {"NEW-7", "OLD-7"}
 
 
 @pytest.mark.peers
