@@ -1,7 +1,8 @@
 """Kill -9 of one worker and of all, while instances are stored, replaced, deleted, reconciled and committed.
 
-A model knows for every instance what was acknowledged and what may have happened; after each kill the gateway is
-started again on the same files, and the archive's index and files are compared with the model.
+A model knows for every instance what was acknowledged and what may have happened; after each kill the archive is opened
+as the next start opens it, and its index and files are compared with the model. Every instance has to be found then: no
+verb is run again to end what a killed one had begun.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -26,6 +28,7 @@ from pydicom import Dataset, dcmread
 from faults.report import Report
 from faults.watch import processes
 from faults.world import Broken, Outcome, require, verified
+from gateway.archive.exchange import STAGING
 from gateway.archive.local import LocalArchive
 from gateway.commitment.messages import PUSH_MODEL, Reference
 from gateway.config import load
@@ -53,14 +56,14 @@ class Model:
 
     Attributes:
         acknowledged: the version last acknowledged; absent when a deletion was acknowledged, or nothing yet.
-        hidden: instances that a killed reconcile had put aside, summed up over the rounds.
         possible: versions that may be there as well, since nobody said what became of them; 0 is none at all.
+        corrected: studies by name that were stored with old attributes, and whether a reconcile was acknowledged.
     """
 
     acknowledged: dict[str, int] = field(default_factory=dict)
     possible: dict[str, set[int]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
-    hidden: int = 0
+    corrected: dict[str, bool] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begins(self, uid: str, version: int) -> None:
@@ -75,9 +78,23 @@ class Model:
             self.possible[uid] = {version}
             self.counts[verb] = self.counts.get(verb, 0) + 1
 
-    def check(self, found: dict[str, int]) -> list[str]:
-        """What is there otherwise than it may be; what is there becomes what is known."""
-        wrong = []
+    def reconciled(self, names: list[str]) -> None:
+        """It was acknowledged that these studies say what the leading archive says."""
+        with self.lock:
+            self.corrected |= dict.fromkeys(names, True)
+            self.counts["reconcile"] = self.counts.get("reconcile", 0) + 1
+
+    def check(self, found: dict[str, int], patients: dict[str, set[str]]) -> list[str]:
+        """What is there otherwise than it may be; what is there becomes what is known.
+
+        Args:
+            patients: Patient IDs in the files of each study.
+        """
+        wrong = [
+            f"instances of {name} are of {patients.get(name)}, acknowledged: {acknowledged}"
+            for name, acknowledged in self.corrected.items()
+            if patients.get(name) not in ([{f"N-{name}"}] if acknowledged else [{f"N-{name}"}, {name}])
+        ]
         for uid in {*self.possible, *found}:
             there, may = found.get(uid, 0), self.possible.get(uid, {0}) | {self.acknowledged.get(uid, 0)}
             if there not in may:
@@ -113,6 +130,7 @@ class Work:
     over: threading.Event = field(default_factory=threading.Event)
     committed: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    killed: list[str] = field(default_factory=list)
 
     def store(self, number: int, seed: int) -> None:
         """Store new instances and replace older ones, as long as somebody answers."""
@@ -156,12 +174,18 @@ class Work:
                 for uid in uids:
                     self.model.ends(uid, 0, "delete")
 
-    def reconcile(self, _seed: int) -> None:
-        """Write the leading archive's attributes down, by the verb, which is killed as well."""
+    def reconcile(self, seed: int) -> None:
+        """Write the leading archive's attributes down, by the verb, which is mostly killed while it exchanges files."""
+        chance, place = Random(seed), self.folder / "files" / STAGING
+
+        def exchanging() -> bool:
+            return place.is_dir() and any(place.iterdir()) and chance.random() < 0.1
+
         while not self.over.is_set():
-            if self._verb("archive", "reconcile", "--yes") == 0:
-                with self.model.lock:
-                    self.model.counts["reconcile"] = self.model.counts.get("reconcile", 0) + 1
+            names = list(self.model.corrected)
+            kill = exchanging if chance.random() < 0.66 else lambda: False
+            if self._verb("archive", "reconcile", "--yes", kill=kill) == 0:
+                self.model.reconciled(names)
             self.over.wait(0.2)
 
     def commit(self, seed: int) -> None:
@@ -178,13 +202,16 @@ class Work:
                             self.committed.append(uid)
             self.over.wait(0.05)
 
-    def _verb(self, *words: str) -> int:
+    def _verb(self, *words: str, kill: Callable[[], bool] = lambda: False) -> int:
+        """Run a verb, killed when ``kill`` says so or the round is over; its exit status."""
         command = [sys.executable, "-m", "gateway", *words, "--config", str(self.config)]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             while process.poll() is None:
-                if self.over.wait(0.02):
+                if self.over.wait(0.002) or kill():
                     process.kill()
-            return process.returncode
+                    self.killed.append(words[1])
+                    break
+        return process.returncode
 
 
 def _configured(folder: Path, leading: RunningPeer, modality: int, port: int) -> Path:
@@ -210,18 +237,18 @@ def run(folder: Path, report: Report, seed: int, *, quick: bool) -> None:
     """Rounds of work and kills on one archive."""
     folder.mkdir(parents=True)
     began, chance, model = monotonic(), Random(seed), Model()
-    rounds, problems, kills = 2 if quick else 15, [], [0, 0]
+    rounds, problems, kills, verbs = 2 if quick else 15, [], [0, 0], Counter[str]()
     with dcmqrscp(folder / "leading") as leading, peer_node() as modality:
-        leading.store(dicomfiles.write(folder / "new", _corrections()))
+        leading.store(dicomfiles.write(folder / "new", _corrections(rounds)))
         config = _configured(folder, leading, modality.server.port, free_port())
         committed: list[str] = []
         for number in range(rounds):
             config.with_suffix(".log").unlink(missing_ok=True)
             with serving(config) as running:
                 work = Work(folder, running.port, config, model, chance, modality)
-                if number == 0:
-                    _store_to_reconcile(work)
+                _store_to_reconcile(work, number)
                 _busy(work, running, chance, kills)
+                verbs.update(work.killed)
                 problems += work.problems
                 committed += work.committed
                 problems += _tracebacks(running)
@@ -229,7 +256,7 @@ def run(folder: Path, report: Report, seed: int, *, quick: bool) -> None:
         with serving(config) as running:
             try:
                 _reported(committed, modality)
-                _reconciled(config)
+                _reconciled(config, model)
             except (Broken, AssertionError) as error:
                 problems.append(str(error))
             problems += _tracebacks(running)
@@ -237,13 +264,13 @@ def run(folder: Path, report: Report, seed: int, *, quick: bool) -> None:
     shutil.rmtree(folder / "files", ignore_errors=True)
     model.counts["commit"] = len(committed)
     lost = [one for one in problems if one.startswith("instance")]
-    report.kills += sum(kills)
+    report.kills += sum(kills) + verbs.total()
     report.acknowledged += sum(model.counts.values())
     report.lost += len(lost)
     said = ", ".join(f"{count} {verb}" for verb, count in sorted(model.counts.items()))
     figure = (
-        f"{kills[0]} kills of a worker, {kills[1]} of all; acknowledged: {said}; lost {len(lost)}, "
-        f"{model.hidden} put aside by a killed reconcile until the next"
+        f"{kills[0]} kills of a worker, {kills[1]} of all, {verbs['reconcile']} of reconciles, {verbs['delete']} of "
+        f"deletes; acknowledged: {said}; lost {len(lost)}"
     )
     report.add("2 workers", Outcome("kill -9 in store, replace, delete, reconcile, commit", figure,
                                     monotonic() - began, problems=tuple(problems[:6])))  # fmt: skip
@@ -254,21 +281,26 @@ def _tracebacks(running: RunningGateway) -> list[str]:
     return [text[text.index("Traceback") :][:1500]] if "Traceback" in text else []
 
 
-_RECONCILED = [f"reconciled-{number}" for number in range(6)]
+def _to_reconcile(number: int) -> list[str]:
+    """Names of the studies that a round begins with, and of which the leading archive has corrections."""
+    return [f"reconciled-{number}-{one}" for one in range(12)]
 
 
-def _corrections() -> list[Dataset]:
-    return [dicomfiles.instance(name, "1", 1, PatientName="New^Nora", PatientID=f"N-{name}") for name in _RECONCILED]
+def _corrections(rounds: int) -> list[Dataset]:
+    names = [name for number in range(rounds) for name in _to_reconcile(number)]
+    return [dicomfiles.instance(name, "1", 1, PatientName="New^Nora", PatientID=f"N-{name}") for name in names]
 
 
-def _store_to_reconcile(work: Work) -> None:
+def _store_to_reconcile(work: Work, round_number: int) -> None:
     known = Peer("gateway", "GATEWAY", "127.0.0.1", work.port, _LIMITS)
     with connect(known, "MODALITY", [(CT, EXPLICIT)]) as association:
-        for name in _RECONCILED:
+        for name in _to_reconcile(round_number):
             for number in (1, 2, 3):
                 instance = outgoing(work.folder, name, number, 1)
                 require(association.store(instance) == 0, "a store failed before anything was killed")
+                Path(instance.path).unlink()
                 work.model.ends(instance.sop_instance_uid, 1, "store")
+            work.model.corrected[name] = False
 
 
 def _busy(work: Work, running: RunningGateway, chance: Random, kills: list[int]) -> None:
@@ -312,22 +344,20 @@ def opened(config: Path) -> contextlib.AbstractContextManager[LocalArchive]:
 
 
 def _compared(config: Path, model: Model) -> list[str]:
-    """The archive as the next start finds it, against the model; versions are read from the files.
-
-    A killed reconcile leaves instances in its staging folder until it is run again, so those are compared at the end.
-    """
-    elsewhere = {dicomfiles.uid(name, "1", number) for name in _RECONCILED for number in (1, 2, 3)}
+    """The archive as the next start finds it, against the model; versions and patients are read from the files."""
+    names = {dicomfiles.uid(name): name for name in model.corrected}
+    found: dict[str, int] = {}
+    patients: dict[str, set[str]] = {}
     with opened(config) as archive:
         studies = [line.study_instance_uid for line in archive.listing()]
-        found = {}
         for one in archive.instances(study_uids=studies):
             dataset = dcmread(one.path)
             require(str(dataset.SOPInstanceUID) == one.sop_instance_uid, "a file holds another instance")
+            require(str(dataset.PatientID) == one.patient_id, "a file is another patient's than the index says")
             found[one.sop_instance_uid] = int(str(dataset.SeriesDescription).rsplit(" ", 1)[1])
-    model.hidden += len(elsewhere - found.keys())
-    for uid in elsewhere:
-        found[uid] = 1
-    return model.check(found) + verified(config)
+            if name := names.get(one.study_instance_uid):
+                patients.setdefault(name, set()).add(one.patient_id)
+    return model.check(found, patients) + verified(config)
 
 
 def _reported(committed: list[str], modality: PeerNode) -> None:
@@ -337,13 +367,14 @@ def _reported(committed: list[str], modality: PeerNode) -> None:
     wait_until(lambda: not missing(), f"all of {len(committed)} acknowledged commitments are reported", seconds=60)
 
 
-def _reconciled(config: Path) -> None:
-    """The next run ends what was left unfinished; then every file says what the leading archive says."""
+def _reconciled(config: Path, model: Model) -> None:
+    """A run that nobody kills does what is left; then every file says what the leading archive says."""
     command = [sys.executable, "-m", "gateway", "archive", "reconcile", "--yes", "--config", str(config)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     require(done.returncode == 0, f"reconcile: {done.stdout[-300:]} {done.stderr[-300:]}")
+    model.reconciled(list(model.corrected))
     with opened(config) as archive:
-        for name in _RECONCILED:
+        for name in model.corrected:
             stored = archive.instances(study_uids=[dicomfiles.uid(name)])
             require(len(stored) == 3, f"instance lost by reconcile: {len(stored)} of 3")
             for one in stored:

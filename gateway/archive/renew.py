@@ -64,7 +64,6 @@ def study(db: sqlite3.Connection, uid: str, instances: Sequence[Renewed], now: f
         add_instance(db, instance.head, instance.file_id, now)
     db.execute("UPDATE study SET received = ?, used = ? WHERE uid = ?", (received, used, uid))
     db.execute("UPDATE patient SET gone = 1 WHERE id = ? AND studies = 0", (patient,))
-    db.execute("INSERT INTO deleted (study) VALUES (?)", (uid,))  # for the caches of all processes
 
 
 _UIDS = {"patient": "patient_id", "study": "uid", "series": "uid"}

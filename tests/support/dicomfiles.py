@@ -19,8 +19,8 @@ MODALITIES = {"CT": "CT_small.dcm", "MR": "MR_small.dcm", "SR": "reportsi.dcm", 
 
 
 def uid(*parts: object) -> str:
-    """A UID that is always the same for the same parts."""
-    return str(generate_uid(entropy_srcs=[str(part) for part in parts]))
+    """A UID that is always the same for the same parts, and another one for others: ("a", 11) is not ("a1", 1)."""
+    return str(generate_uid(entropy_srcs=["/".join(map(str, parts))]))
 
 
 def real(modality: str = "CT") -> Dataset:
