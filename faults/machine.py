@@ -16,11 +16,13 @@ from faults.kills import outgoing
 from faults.report import Report
 from faults.watch import FIND
 from faults.world import NEW, OLD, Broken, Outcome, question, require, told, verified
+from gateway.archive.index import Durability
 from gateway.dicom.attributes import Attributes
 from gateway.dimse.ports import Peer, Timeouts
 from gateway.dimse.requestor import connect
 from gateway.dimse.sopclasses import EXPLICIT
 from gateway.errors import UpstreamError
+from tests.archive.power_cut import WORKS, Unavailable, cut
 from tests.support import dicomfiles
 from tests.support.gateways import RunningGateway, gateway, peer
 from tests.support.peers import dcmqrscp
@@ -195,20 +197,49 @@ def _put(path: Path, data: bytes) -> None:
     new.rename(path)
 
 
+def _power_cut(what: str, most: int) -> Callable[[Place], str]:
+    """A power cut in the middle of ``most`` and more of these, and the same without syncing, to see it matter."""
+
+    def scenario(place: Place) -> str:
+        place.folder.mkdir(parents=True)
+        durable, careless = place.folder / "full", place.folder / "none"
+        durable.mkdir()
+        careless.mkdir()
+        try:
+            found = cut(durable, WORKS[what], Durability.FULL, most)
+            other = cut(careless, WORKS[what], Durability.NONE, most)
+        except Unavailable as error:
+            raise Skipped(str(error)) from error
+        place.report.acknowledged += found.acknowledged
+        place.report.lost += found.lost
+        require(not found.lost, f"{found.lost} of {found.acknowledged} acknowledged are lost")
+        require(not found.problems, str(found.problems[:5]))
+        require(other.lost, "nothing is lost without syncing either: it was no power cut")
+        return (
+            f"{found.acknowledged} acknowledged, {found.lost} lost, verify clean "
+            f"(with durability none {other.lost} of {other.acknowledged} lost)"
+        )
+
+    return scenario
+
+
+_LONG: dict[str, Callable[[Place], str]] = {
+    f"power cut in {what}": _power_cut(what, most)
+    for what, most in {"store": 600, "delete": 300, "replace": 300, "reconcile": 100}.items()
+}
 _SCENARIOS: dict[str, Callable[[Place], str]] = {
     "disk full": disk_full,
     "clock jumps": clock_jumps,
     "broken rule files": bad_reload,
 }
 _TESTS = {
-    "power cut (tests/archive/test_power_cut.py)": "tests/archive/test_power_cut.py",
     "kill -9 between commitment request and report (tests/commitment/test_kill.py)": "tests/commitment/test_kill.py",
 }
 
 
 def run(folder: Path, report: Report, only: str, *, quick: bool) -> None:
     """Each scenario with a gateway of its own, and the rooms' own tests of the same."""
-    for name, scenario in _SCENARIOS.items():
+    for name, scenario in (_SCENARIOS if quick else _SCENARIOS | _LONG).items():
         if only in name:
             place = Place(folder / name.replace(" ", "-"), report, quick)
             _outcome(name, lambda scenario=scenario, place=place: scenario(place), report)  # type: ignore[misc]
