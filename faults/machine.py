@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +11,8 @@ from itertools import count
 from pathlib import Path
 from time import monotonic
 
+from faults import disk
+from faults.disk import variables
 from faults.kills import outgoing
 from faults.report import Report
 from faults.watch import FIND
@@ -75,8 +76,8 @@ def _small_disk(folder: Path) -> Iterator[Path]:
 
 def disk_full(place: Place) -> str:
     """C-STOREs until the disk is full, and after it has room again."""
-    with _small_disk(place.folder / "small") as disk:
-        archive = {"dicomdir": str(disk / "files" / "DICOMDIR"), "create": True, "min_free": "1MiB"}
+    with _small_disk(place.folder / "small") as small:
+        archive = {"dicomdir": str(small / "files" / "DICOMDIR"), "create": True, "min_free": "1MiB"}
         ae = {"title": "GATEWAY", "port": 0, "workers": 2}
         peers = {"MODALITY": peer("MODALITY", 1)}
         with gateway(place.folder / "gw", peers=peers, archive=archive, ae=ae) as running:
@@ -93,7 +94,7 @@ def disk_full(place: Place) -> str:
                 require(_status(running, next(numbers), place.folder) in {0, 0xA700}, "another status on a full disk")
             _find(running)
             place.report.acknowledged += kept
-            subprocess.run(["mount", "-o", "remount,size=40m", disk], check=True)
+            subprocess.run(["mount", "-o", "remount,size=40m", small], check=True)
             began = monotonic()
             wait_until(lambda: running.http("/readyz")[0] == 200, "it is ready again by itself", seconds=15)
             took = monotonic() - began
@@ -143,21 +144,25 @@ def clock_jumps(place: Place) -> str:
 @contextmanager
 def _under(folder: Path, environment: dict[str, str], dicomdir: Path, leading: int) -> Iterator[RunningGateway]:
     """A gateway in another environment than ours."""
-    before = {name: os.environ.get(name) for name in environment}
     made = gateway(
         folder, peers={"MODALITY": peer("MODALITY", 1), "LEADING": peer("QRSCP", leading)}, dicomdir=dicomdir,
         leading={"peer": "LEADING", "query_cache": {"ttl": "PT10M"}},
     )  # fmt: skip
-    os.environ.update(environment)
-    try:
+    with variables(environment):
         running = made.__enter__()
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
     try:
         yield running
     finally:
         made.__exit__(None, None, None)
+
+
+def failing_disk(place: Place) -> str:
+    """C-STOREs while calls that write and sync fail, and after."""
+    if not disk.available():
+        raise Skipped("needs fiu-run: apt-get install fiu-utils")
+    figure, acknowledged = disk.failing(place.folder)
+    place.report.acknowledged += acknowledged
+    return figure
 
 
 def bad_reload(place: Place) -> str:
@@ -229,6 +234,7 @@ _LONG: dict[str, Callable[[Place], str]] = {
 }
 _SCENARIOS: dict[str, Callable[[Place], str]] = {
     "disk full": disk_full,
+    "disk fails": failing_disk,
     "clock jumps": clock_jumps,
     "broken rule files": bad_reload,
 }

@@ -24,7 +24,7 @@ def main(dicomdir: str, index: str, durability: str) -> int:
     try:
         archive.sync()
     except StorageError as error:
-        get_logger("archive").error("the DICOMDIR was not imported", error=error.message)
+        get_logger("archive").error("the DICOMDIR was not imported", reason=error.message)
         return 1
     finally:
         archive.close()

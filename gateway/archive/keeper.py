@@ -95,7 +95,7 @@ class Keeper:
             self._enrich()
         except StorageError as error:
             # The disk may be full now and not later; readiness and the log say so meanwhile.
-            _log.error("the DICOMDIR was not published", error=error.message)
+            _log.error("the DICOMDIR was not published", reason=error.message)
         except Exception:  # noqa: BLE001 - the root of the thread: whatever it is, the next round comes
             _log.exception("looking after the archive failed")
 

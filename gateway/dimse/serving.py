@@ -124,7 +124,7 @@ def receive_instance(receiver: Receiver, exchange: Exchange, message: Message, c
     opened = or_outcome(lambda: receiver.begin(request), Status.PROCESSING_FAILURE)
     if isinstance(opened, Outcome):
         exchange.discard(message)
-        return opened
+        return _told(opened)
     try:
         exchange.stream(message, opened.fd)
     except OSError as error:
@@ -134,7 +134,14 @@ def receive_instance(receiver: Receiver, exchange: Exchange, message: Message, c
     except (Lost, ProtocolError):
         opened.abort()
         raise
-    return guarded(lambda: Outcome(opened.commit()), Status.PROCESSING_FAILURE)
+    return _told(guarded(lambda: Outcome(opened.commit()), Status.PROCESSING_FAILURE))
+
+
+def _told(outcome: Outcome) -> Outcome:
+    """The outcome of a C-STORE; a disk that fails or is full is somebody's to look after."""
+    if outcome.status == Status.OUT_OF_RESOURCES:
+        _log.error("instance was not stored", reason=outcome.comment)
+    return outcome
 
 
 def event_command(message_id: int, event: EventReport) -> Command:

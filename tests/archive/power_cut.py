@@ -182,6 +182,7 @@ def _cut(archive: LocalArchive, work: Work, most: int, copy: Callable[[], object
     child = os.fork()
     if child == 0:
         try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where an archive that nobody configured logs
             archive.start()
             work.during(archive, _AHEAD * most, lambda said: _write(writing, said))
             signal.pause()
