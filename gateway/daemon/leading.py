@@ -69,11 +69,16 @@ def build_leading(config: Config, shared: Path | None = None) -> LeadingArchives
         for archive, section in zip(archives, config.leading, strict=True)
     )
     members = [
-        Member(cache, frozenset(section.callers), section.issuer)
+        Member(cache, _callers(section, config.ae.title), section.issuer)
         for cache, section in zip(caches, config.leading, strict=True)
     ]
     alone = len(members) == 1 and not members[0].callers and not members[0].issuer
     return LeadingArchives(archives, caches, caches[0] if alone else FirstKnown(members) if members else None)
+
+
+def _callers(section: LeadingSection, ours: str) -> frozenset[str]:
+    """For whom it is asked; wherever that is limited, also for our own verbs, which compare and reconcile."""
+    return frozenset({*section.callers, ours} if section.callers else ())
 
 
 def _options(section: LeadingSection) -> Options:

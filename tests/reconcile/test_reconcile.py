@@ -202,7 +202,7 @@ def test_the_verbs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
                 {
                     "ae": {"title": "GATEWAY", "port": 0},
                     "peers": {"LEADING": peer(leading.aet, leading.port)},
-                    "leading": {"peer": "LEADING"},
+                    "leading": {"peer": "LEADING", "callers": ["VIEWER"]},
                     "archive": {"dicomdir": str(dicomdir), "min_free": 0},
                 }
             )
