@@ -11,7 +11,9 @@
 ``scripted``   peers on bare sockets that do what no real peer can be made to do
 ``world``      a gateway with its leading archive, destination and clients; ``watch`` its processes and that client
 ``upstream``   faults of the leading archive; ``downstream`` of destinations; ``callers`` of clients; ``machine`` of
-               disk, clock and rule files; ``kills`` of processes; ``phases`` the proxy's, on all three sides
+               disk, clock, power and rule files, ``disk`` of its calls; ``kills`` of processes; ``phases`` the
+               proxy's, on all three sides
 ``mutation``   spoils bytes by a seed; ``hostile`` sends them to a gateway; ``readers`` gives millions to the readers
-``soak``       all services with real peers for as long as you like
+``soak``       all services with real peers for as long as you like; ``jobs`` what they do, ``trend`` what memory does
+``stopping``   ends what was started when somebody interrupts
 """

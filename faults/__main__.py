@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import signal
 import sys
 import tempfile
 import warnings
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from faults import callers, downstream, hostile, kills, machine, phases, readers, upstream
 from faults.report import Report
+from faults.stopping import stop_on_signals
 from faults.world import Outcome, carry_out, world
 
 _WORLD = [*upstream.SCENARIOS, *downstream.SCENARIOS, *callers.SCENARIOS, *hostile.SCENARIOS, *phases.SCENARIOS]
@@ -25,10 +25,10 @@ def main() -> int:
     options.add_argument("--only", default="", help="scenarios whose name has this text")
     options.add_argument("--workers", type=int, choices=(1, 2), help="only with so many workers")
     chosen = options.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends
+    stop_on_signals()
     print(f"seed {chosen.seed}", flush=True)
     report = Report()
-    with tempfile.TemporaryDirectory(prefix="faults-") as name:
+    with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as name:
         for workers in (2,) if chosen.quick else (1, 2):
             if chosen.workers in {None, workers}:
                 _in_a_world(Path(name) / str(workers), workers, chosen, report)

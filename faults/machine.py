@@ -65,13 +65,13 @@ def _find(running: RunningGateway, aet: str = "MODALITY") -> list[Attributes]:
 def _small_disk(folder: Path) -> Iterator[Path]:
     """A file system of 12 MB."""
     folder.mkdir(parents=True)
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", folder], capture_output=True, check=False)
-    if made.returncode:
-        raise Skipped("tmpfs may not be mounted here")
+    command = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)]
     try:
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            raise Skipped("tmpfs may not be mounted here")
         yield folder
     finally:
-        subprocess.run(["umount", "-l", folder], check=True)
+        subprocess.run(["umount", "-l", folder], capture_output=True, check=False)
 
 
 def disk_full(place: Place) -> str:

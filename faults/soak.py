@@ -1,8 +1,8 @@
 """``python -m faults.soak --minutes n``: every service at once with real peers, for as long as you like.
 
 Orthanc is the leading archive, storescp the viewer; DCMTK's tools and Orthanc are the clients, beside associations of
-our own that never rest. Every minute prints what the gateway holds; the end compares it with what it held after the
-first tenth, stores and finds everything that was acknowledged, and verifies the archive.
+our own that never rest. A line now and then tells what the gateway holds; the end looks at how that went on, finds
+everything that was acknowledged, and verifies the archive.
 """
 
 from __future__ import annotations
@@ -10,170 +10,33 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import signal
 import sys
 import tempfile
 import threading
 import urllib.request
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from time import monotonic
 
-from faults.kills import CT, opened, outgoing
-from faults.watch import FIND, Held, Witness, held
-from faults.world import NEW, OLD, STUDY, question, require, told, verb
-from gateway.commitment.messages import PUSH_MODEL, Reference
+from rich.console import Console
+from rich.table import Table
+
+from faults.jobs import JOBS, RECONCILED, Soak
+from faults.kills import opened
+from faults.stopping import stop_on_signals
+from faults.trend import Trend, trend
+from faults.watch import Held, Witness, held
+from faults.world import NEW, OLD, STUDY, question, verb
 from gateway.dicom.attributes import Attributes
-from gateway.dimse.ports import Peer, Timeouts
-from gateway.dimse.requestor import connect
-from gateway.dimse.sopclasses import EXPLICIT, IMPLICIT
-from gateway.errors import UpstreamError
-from tests.commitment.nodes import PeerNode, action, peer_node
-from tests.support import dicomfiles, scu
-from tests.support.gateways import RunningGateway, gateway, peer
-from tests.support.peers import RunningPeer, orthanc, storescp
+from tests.commitment.nodes import peer_node
+from tests.support import dicomfiles
+from tests.support.gateways import gateway, peer
+from tests.support.peers import orthanc, storescp
 from tests.support.waiting import wait_until
 
-_LIMITS = Timeouts(10, 10, 60, 60)
-_KEPT = 0xB000  # some identical instances stored twice at once are answered so; see docs/faults.md
-_GROWTH = Held(memory=48 << 20, descriptors=12, threads=6, databases=150)
-"""What two workers may hold more at the end than after the first tenth."""
-
-
-@dataclass
-class Soak:
-    """What is running, and what has happened."""
-
-    folder: Path
-    gateway: RunningGateway
-    viewer: RunningPeer
-    leading: RunningPeer
-    modality: PeerNode
-    over: threading.Event = field(default_factory=threading.Event)
-    done: Counter[str] = field(default_factory=Counter)
-    problems: list[str] = field(default_factory=list)
-    stored: set[str] = field(default_factory=set)
-    committed: set[str] = field(default_factory=set)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def peer(self) -> Peer:
-        """The gateway, as clients call it."""
-        return Peer("gateway", "GATEWAY", "127.0.0.1", self.gateway.port, _LIMITS)
-
-    def count(self, what: str) -> None:
-        """One more of these."""
-        with self.lock:
-            self.done[what] += 1
-
-    def again(self, work: Callable[[Soak, random.Random], None], seed: int, pause: float) -> None:
-        """Do something again and again; what goes wrong is written down."""
-        chance = random.Random(seed)
-        while not self.over.wait(pause):
-            try:
-                work(self, chance)
-            except (UpstreamError, AssertionError, OSError) as error:
-                with self.lock:
-                    self.problems.append(f"{work.__name__}: {error}")
-
-
-def _finds(soak: Soak, chance: random.Random) -> None:
-    with connect(soak.peer, "VIEWER", [(FIND, EXPLICIT)]) as association:
-        for _ in range(20):
-            keys = {"StudyInstanceUID": "", "PatientID": NEW["PatientID"]} if chance.random() < 0.5 else {}
-            answer = told(list(association.find(FIND, question(**keys))))
-            require(answer == "new", f"answered with {answer}")
-            soak.count("find")
-
-
-def _findscu(soak: Soak, _: random.Random) -> None:
-    found = scu.find(soak.gateway.port, "STUDY", {"StudyInstanceUID": STUDY, "PatientID": ""}, aet="VIEWER",
-                     aec="GATEWAY")  # fmt: skip
-    require([one.PatientID for one in found.answers] == [NEW["PatientID"]], "findscu got another answer")
-    soak.count("findscu")
-
-
-def _movescu(soak: Soak, _: random.Random) -> None:
-    moved = scu.move(soak.gateway.port, "STUDY", {"StudyInstanceUID": STUDY}, "VIEWER", aet="VIEWER", aec="GATEWAY")
-    require(moved.status == 0, f"movescu: {moved.status}")
-    soak.count("movescu")
-
-
-def _getscu(soak: Soak, chance: random.Random) -> None:
-    folder = soak.folder / f"got-{chance.getrandbits(32)}"
-    got = scu.get(soak.gateway.port, "STUDY", {"StudyInstanceUID": STUDY}, folder, aet="VIEWER", aec="GATEWAY")
-    files = list(folder.iterdir())
-    require(got.returncode == 0 and len(files) == 4, f"getscu: {got.returncode}, {len(files)} files")
-    for file in files:
-        file.unlink()
-    folder.rmdir()
-    soak.count("getscu")
-
-
-def _stores(soak: Soak, chance: random.Random) -> None:
-    study = f"soak-{chance.randint(1, 40)}"
-    with connect(soak.peer, "MODALITY", [(CT, EXPLICIT)]) as association:
-        for _ in range(10):
-            made = outgoing(soak.folder, study, chance.randint(1, 50), 1)
-            status = association.store(made)
-            require(status in {0, _KEPT}, f"a store was answered with {status:04X}H")
-            Path(made.path).unlink()
-            with soak.lock:
-                soak.stored.add(made.sop_instance_uid)
-            soak.count("store, with warning" if status else "store")
-
-
-def _dcmsend(soak: Soak, chance: random.Random) -> None:
-    files = dicomfiles.write(soak.folder / "sent", dicomfiles.study(f"sent-{chance.randint(1, 20)}", 3, "MR"))
-    sent = scu.store(soak.gateway.port, files, aet="MODALITY", aec="GATEWAY")
-    require(sent.returncode == 0, "dcmsend failed")
-    with soak.lock:
-        soak.stored.update(file.stem for file in files)
-    soak.count("dcmsend")
-
-
-def _deletes(soak: Soak, chance: random.Random) -> None:
-    study = f"gone-{chance.randint(1, 5)}"
-    with connect(soak.peer, "MODALITY", [(CT, EXPLICIT)]) as association:
-        for number in (1, 2):
-            require(association.store(outgoing(soak.folder, study, number, 1)) == 0, "a store was refused")
-    done = verb(soak.gateway.config, "archive", "delete", "--study", dicomfiles.uid(study), "--yes")
-    require(done.returncode == 0, f"delete: {done.stderr[-300:]}")
-    soak.count("delete")
-
-
-def _commits(soak: Soak, chance: random.Random) -> None:
-    uid = f"2.25.{chance.getrandbits(100)}"
-    with connect(soak.peer, "MODALITY", [(PUSH_MODEL, IMPLICIT)]) as association:
-        require(association.n_action(action(uid, Reference(CT, "1.2.3.4"))) == 0, "a commitment was refused")
-    with soak.lock:
-        soak.committed.add(uid)
-    soak.count("commit")
-
-
-def _web(soak: Soak, _: random.Random) -> None:
-    for path in ("/livez", "/readyz", "/metrics", "/api/cache", "/modalities"):
-        status, body = soak.gateway.http(path)
-        require(status == 200, f"{path}: {status} {body[:200]}")
-        soak.count("http")
-
-
-def _orthanc(soak: Soak, _: random.Random) -> None:
-    data = json.dumps({"Level": "Study", "Query": {"PatientID": NEW["PatientID"]}}).encode()
-    asked = soak.leading.api("/modalities/GATEWAY/query", data)
-    answers = soak.leading.api(f"{asked['Path']}/answers")
-    require(len(answers) == 1, f"Orthanc got {len(answers)} answers")
-    soak.leading.api("/modalities/GATEWAY/echo", b"{}")
-    soak.count("orthanc")
-
-
-_JOBS: list[tuple[Callable[[Soak, random.Random], None], float]] = [
-    (_finds, 0.0), (_finds, 0.05), (_findscu, 0.5), (_movescu, 0.5), (_getscu, 0.7), (_stores, 0.1), (_stores, 0.2),
-    (_dcmsend, 1.0), (_deletes, 3.0), (_commits, 0.3), (_web, 0.5), (_orthanc, 1.0),
-]  # fmt: skip
+_SAMPLES = 200
+_LINES = 20
 
 
 def main() -> int:
@@ -182,23 +45,26 @@ def main() -> int:
     options.add_argument("--minutes", type=float, default=10)
     options.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     chosen = options.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends
+    stop_on_signals()
     print(f"seed {chosen.seed}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="soak-") as name:
+    with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as name:
         problems = _soaked(Path(name), chosen.minutes * 60, chosen.seed)
     for problem, count in Counter(problems).most_common(10):
         print(f"FAILED {count} x {problem}")
+    print(f"soak {'FAILED' if problems else 'passed'}: {chosen.minutes:g} minutes, seed {chosen.seed}")
     return 1 if problems else 0
 
 
 def _soaked(folder: Path, seconds: float, seed: int) -> list[str]:
     local = [*dicomfiles.study("corrected", 4, "CT", **OLD), *dicomfiles.study("other", 1, "US", **OLD)]
     dicomdir = dicomfiles.write_file_set(folder / "local", local)
+    corrected = [dicomfiles.instance("corrected", "1", 1, "CT", **NEW)]
+    corrected += [dicomfiles.instance(name, "1", 1, "CT", **{**NEW, "PatientID": "NEW-9"}) for name in RECONCILED]
     with ExitStack() as stack:
         viewer = stack.enter_context(storescp(folder / "viewer", "VIEWER"))
         leading = stack.enter_context(orthanc(folder / "leading", "LEADING"))
         modality = stack.enter_context(peer_node())
-        leading.store(dicomfiles.write(folder / "new", dicomfiles.study("corrected", 1, "CT", **NEW)))
+        leading.store(dicomfiles.write(folder / "new", corrected))
         peers = {
             "LEADING": peer("LEADING", leading.port), "VIEWER": peer("VIEWER", viewer.port),
             "MODALITY": peer("MODALITY", modality.server.port), "WITNESS": peer("WITNESS", 1),
@@ -214,55 +80,63 @@ def _soaked(folder: Path, seconds: float, seed: int) -> list[str]:
         url = f"http://127.0.0.1:{leading.http_port}/modalities/GATEWAY"
         urllib.request.urlopen(urllib.request.Request(url, known, method="PUT"), timeout=10).close()
         soak = Soak(folder, running, viewer, leading, modality)
-        _run(soak, seconds, seed)
-        return _judged(soak)
+        try:
+            grown = _run(soak, seconds, seed)
+        finally:
+            soak.over.set()  # an interrupted run's jobs end before what they talk to
+        return _judged(soak, grown)
 
 
-def _run(soak: Soak, seconds: float, seed: int) -> None:
-    """Everything at once; figures now and then."""
+def _run(soak: Soak, seconds: float, seed: int) -> Trend:
+    """Everything at once; what is held meanwhile."""
     threads = [
         threading.Thread(target=soak.again, args=(work, seed + number, pause), daemon=True)
-        for number, (work, pause) in enumerate(_JOBS)
+        for number, (work, pause) in enumerate(JOBS)
     ]
     wanted = Attributes.of({**OLD, "StudyInstanceUID": STUDY})
-    began, baseline = monotonic(), Held(0, 0, 0)
     with Witness(soak.gateway.port, "WITNESS", question(), wanted) as witness:
         for thread in threads:
             thread.start()
-        marks = 10
-        for mark in range(1, marks + 1):
-            soak.over.wait(max(0.0, began + seconds * mark / marks - monotonic()))
-            now = held(soak.gateway.process.pid)
-            baseline = now if mark == 1 else baseline
-            print(f"{monotonic() - began:6.0f} s: {now.memory >> 20} MiB, {now.over(baseline)} since the first; "
-                  f"{sum(soak.done.values())} operations", flush=True)  # fmt: skip
-            for file in soak.viewer.files():
-                file.unlink(missing_ok=True)
+        samples = _sampled(soak, seconds)
         soak.over.set()
         for thread in threads:
             thread.join(120)
     soak.problems += witness.problems
     soak.done["witness"] = witness.served
-    try:
-        wait_until(lambda: _calm(held(soak.gateway.process.pid).over(baseline)), "what is held returns", seconds=20)
-    except AssertionError as error:
-        soak.problems.append(f"{error}: {held(soak.gateway.process.pid).over(baseline)}")
+    return trend(samples, _calm(soak, samples))
 
 
-def _calm(now: Held) -> bool:
-    few = now.descriptors <= _GROWTH.descriptors and now.threads <= _GROWTH.threads
-    return few and now.memory <= _GROWTH.memory and now.databases <= _GROWTH.databases
+def _sampled(soak: Soak, seconds: float) -> list[tuple[float, Held]]:
+    """What is held at even intervals; a line for every tenth sample."""
+    began, samples = monotonic(), list[tuple[float, Held]]()
+    for number in range(1, _SAMPLES + 1):
+        soak.over.wait(max(0.0, began + seconds * number / _SAMPLES - monotonic()))
+        samples.append((monotonic() - began, held(soak.gateway.process.pid)))
+        if number % (_SAMPLES // _LINES) == 0:
+            at, now = samples[-1]
+            print(
+                f"{at:6.0f} s: {now.memory >> 20} MiB, {now.over(samples[0][1])} since the start; "
+                f"{sum(soak.done.values())} operations, {len(soak.problems)} problems",
+                flush=True,
+            )
+            for file in soak.viewer.files():
+                file.unlink(missing_ok=True)
+    return samples
 
 
-def _judged(soak: Soak) -> list[str]:
+def _calm(soak: Soak, samples: list[tuple[float, Held]]) -> Held:
+    """What is held when nobody asks any more."""
+    pid = soak.gateway.process.pid
+    with suppress(AssertionError):  # the trend itself says what did not return
+        wait_until(lambda: not trend(samples, held(pid)).problems, "what is held returns", seconds=20)
+    return held(pid)
+
+
+def _judged(soak: Soak, grown: Trend) -> list[str]:
     """Everything acknowledged is there, every commitment was reported, and the archive is in order."""
-    problems = list(soak.problems)
+    problems = [*soak.problems, *grown.problems]
     try:
-        wait_until(
-            lambda: soak.committed <= {result.transaction_uid for result, _ in list(soak.modality.events)},
-            "every acknowledged commitment is reported",
-            seconds=60,
-        )
+        wait_until(lambda: not _owed(soak), "every acknowledged commitment is reported", seconds=60)
     except AssertionError as error:
         problems.append(str(error))
     done = verb(soak.gateway.config, "archive", "verify", "--json", seconds=600)
@@ -273,9 +147,26 @@ def _judged(soak: Soak) -> list[str]:
         problems.append(f"{len(lost)} acknowledged instances are not there")
     if "Traceback" in soak.gateway.text:
         problems.append("a traceback in the log")
-    print(f"{dict(soak.done)}; {len(soak.stored)} instances acknowledged, {len(lost)} lost; "
-          f"{len(soak.committed)} commitments; verify {'FAILED' if done.returncode else 'clean'}")  # fmt: skip
+    rows = {
+        "operations": f"{sum(soak.done.values())} in {grown.seconds:.0f} s: "
+        + ", ".join(f"{count} {what}" for what, count in soak.done.most_common()),
+        "answered otherwise than expected": str(len(soak.problems)),
+        "acknowledged instances": f"{len(soak.stored)}, lost {len(lost)}",
+        "acknowledged commitments": f"{len(soak.committed)}, not reported {len(_owed(soak))}",
+        "archive verify": "FAILED" if done.returncode else "clean",
+        "memory": str(grown),
+        "held more at the end": str(grown.last.over(grown.first)),
+    }
+    table = Table("", "figure", box=None, padding=(0, 1))
+    for row in rows.items():
+        table.add_row(*row)
+    Console(width=160).print(table)
     return problems
+
+
+def _owed(soak: Soak) -> set[str]:
+    """Commitments that were acknowledged and are not reported yet."""
+    return soak.committed - {result.transaction_uid for result, _ in list(soak.modality.events)}
 
 
 def _there(soak: Soak) -> set[str]:

@@ -191,15 +191,17 @@ def _cut(archive: LocalArchive, work: Work, most: int, copy: Callable[[], object
     os.close(writing)
     with os.fdopen(reading, "rb", buffering=0) as pipe:
         heard = b""
-        while heard.count(b"\n") < most:
-            part = pipe.read(4096)
-            assert part, "the child ended by itself"
-            heard += part
-        os.kill(child, signal.SIGSTOP)
-        os.waitpid(child, os.WUNTRACED)
-        copy()
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        try:
+            while heard.count(b"\n") < most:
+                part = pipe.read(4096)
+                assert part, "the child ended by itself"
+                heard += part
+            os.kill(child, signal.SIGSTOP)
+            os.waitpid(child, os.WUNTRACED)
+            copy()
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
         return (heard + pipe.read()).decode().split()
 
 
@@ -230,10 +232,10 @@ def _make(image: Path) -> None:
 def _mounted(image: Path, folder: Path) -> Iterator[Path]:
     folder.mkdir()
     # The kernel writes back by itself after 300 s only, so that what reaches the image was synced.
-    made = subprocess.run(["mount", "-o", "loop,commit=300", image, folder], capture_output=True, check=False)
-    if made.returncode:
-        raise Unavailable("loop devices may not be mounted here")
+    command = ["mount", "-o", "loop,commit=300", str(image), str(folder)]
     try:
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            raise Unavailable("loop devices may not be mounted here")
         yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
+    finally:  # also when somebody was interrupted, with files open
+        subprocess.run(["umount", "-l", folder], capture_output=True, check=False)
