@@ -104,14 +104,14 @@ def run_cases(rules: RuleSet, cases: Iterable[Case]) -> list[Result]:
 
 def _problems(made: Plan, case: Case) -> list[str]:
     try:
-        draft, applied = made.outcome(case.given)
+        draft, ran = made.outcome(case.given)
         after = draft.changes().apply_to(case.given)
     except CoercionFailed as error:
         return [] if case.fails else [f"failed: {error.message}"]
     if case.fails:
         return ["should have failed, but did not"]
     found = []
-    names = tuple(rule.name for rule in applied)
+    names = tuple(rule.name for rule in ran.applied)
     if case.applied is not None and names != case.applied:
         found.append(f"applied {', '.join(names) or 'no rule'}, not {', '.join(case.applied) or 'no rule'}")
     for path, wanted in case.expect:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from gateway import metrics
-from gateway.coercion.changes import Changes
 from gateway.coercion.conditions import reads_of
 from gateway.coercion.convert import PIXELS, decoded
 from gateway.coercion.draft import Context, Draft
@@ -23,7 +23,33 @@ from gateway.dicom.instance import Outgoing, StoredInstance
 from gateway.dicom.tags import SpecificCharacterSet
 
 _MOST_GLANCES = 8
-_MOST_PATCHES = 256
+_MOST_RECIPES = 256
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run over the rules came to: which were applied, and which failed and were passed over or refused."""
+
+    applied: tuple[Rule, ...] = ()
+    failed: tuple[Rule, ...] = ()
+
+    def count(self) -> None:
+        """Count one data set of which this is true; a patch that many share is counted for each."""
+        for step in self._steps:
+            step()
+
+    @cached_property
+    def _steps(self) -> tuple[Callable[[], object], ...]:
+        applied = [metrics.RULES_APPLIED.tally(rule.name) for rule in self.applied]
+        return *applied, *(metrics.RULES_FAILURES.labels(rule.name, rule.on_failure.value).inc for rule in self.failed)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The changes for one data set, or for many that are alike, and how they came about."""
+
+    patch: Patch
+    ran: Ran
 
 
 @dataclass(frozen=True)
@@ -34,7 +60,7 @@ class Plan:
 
     Attributes:
         rules: those that apply, or may apply once the data set is known.
-        patch: the ready changes, when nothing about the single data set matters.
+        ready: the changes, when nothing about the single data set matters.
         recorded: whether Original Attributes Sequence is to say what was changed.
         looked: for instances whose attributes do matter, the tags of those, ascending; whatever else an instance
             has, equal values there give equal changes. None: all of them matter.
@@ -42,33 +68,27 @@ class Plan:
 
     rules: tuple[Rule, ...]
     context: Context
-    patch: Patch | None
+    ready: Recipe | None
     recorded: bool
     looked: tuple[int, ...] | None
     _glances: dict[Syntax, tuple[Glance, ...]] = field(default_factory=dict, compare=False, repr=False)
-    _patches: dict[tuple[bytes, ...], Patch] = field(default_factory=dict, compare=False, repr=False)
+    _recipes: dict[tuple[bytes, ...], Recipe] = field(default_factory=dict, compare=False, repr=False)
 
-    def changes_for(self, attributes: Attributes) -> Changes:
-        """What the rules change in one data set.
-
-        Raises:
-            CoercionFailed: a rule could not be applied.
-        """
-        if self.patch is not None:
-            return self.patch.changes
-        return self.outcome(attributes)[0].changes()
-
-    def outcome(self, attributes: Attributes) -> tuple[Draft, tuple[Rule, ...]]:
-        """One data set under the rules, and the rules that were applied.
+    def outcome(self, attributes: Attributes) -> tuple[Draft, Ran]:
+        """One data set under the rules, and which were applied; only a failure is counted here.
 
         Raises:
             CoercionFailed: a rule could not be applied.
         """
         draft = Draft(attributes, self.context)
-        applied = run(self.rules, draft)
+        try:
+            ran = run(self.rules, draft)
+        except CoercionFailed as error:
+            Ran(failed=error.failed).count()
+            raise
         if self.recorded:
             record(draft)
-        return draft, applied
+        return draft, ran
 
     def apply_to_instance(self, stored: StoredInstance) -> Outgoing:
         """A stored instance with the changes in it.
@@ -80,22 +100,41 @@ class Plan:
         """
         if not self.rules:
             return Outgoing.untouched(stored)
-        if self.patch is not None:
-            return splice(stored, self.patch)
-        if self.looked is None:
-            return splice(stored, Patch(self.changes_for(read_head(stored))))
-        return splice(stored, self._patch_for)
+        if self.ready is not None:
+            outgoing, recipe = splice(stored, self.ready.patch), self.ready
+        elif self.looked is None:
+            recipe = self._recipe(read_head(stored))
+            outgoing = splice(stored, recipe.patch)
+        else:
+            outgoing, recipe = self._alike(stored)
+        recipe.ran.count()
+        return outgoing
 
-    def _patch_for(self, window: Window, syntax: Syntax) -> Patch:
-        """The patch for one instance; instances that are alike where it matters share one."""
+    def _recipe(self, attributes: Attributes) -> Recipe:
+        if self.ready is not None:
+            return self.ready
+        draft, ran = self.outcome(attributes)
+        return Recipe(Patch(draft.changes()), ran)
+
+    def _alike(self, stored: StoredInstance) -> tuple[Outgoing, Recipe]:
+        """The changed instance, by a recipe that it shares with those that are alike where it matters."""
+        found: list[Recipe] = []
+
+        def choose(window: Window, syntax: Syntax) -> Patch:
+            found.append(self._shared(window, syntax))
+            return found[-1].patch
+
+        return splice(stored, choose), found[-1]
+
+    def _shared(self, window: Window, syntax: Syntax) -> Recipe:
         seen = self._seen(window, syntax)
-        patch = self._patches.get(seen)
-        if patch is None:
-            patch = Patch(self.changes_for(Attributes(decoded(b"".join(seen), syntax))))
-            if len(self._patches) >= _MOST_PATCHES:
-                self._patches.clear()
-            self._patches[seen] = patch
-        return patch
+        recipe = self._recipes.get(seen)
+        if recipe is None:
+            recipe = self._recipe(Attributes(decoded(b"".join(seen), syntax)))
+            if len(self._recipes) >= _MOST_RECIPES:
+                self._recipes.clear()
+            self._recipes[seen] = recipe
+        return recipe
 
     def _seen(self, window: Window, syntax: Syntax) -> tuple[bytes, ...]:
         """The elements that matter, as they are encoded."""
@@ -116,7 +155,9 @@ class Plan:
         Raises:
             CoercionFailed: a rule could not be applied.
         """
-        changes = self.changes_for(answer)
+        recipe = self._recipe(answer)
+        recipe.ran.count()
+        changes = recipe.patch.changes
         if requested is not None:
             changes = changes.only({*requested, *answer})
         return changes.apply_to(answer)
@@ -127,9 +168,10 @@ class Plan:
         Raises:
             CoercionFailed: a rule could not be applied.
         """
-        draft, applied = self.outcome(keys)
+        draft, ran = self.outcome(keys)
+        ran.count()
         changes = draft.changes()
-        return changes.apply_to(keys), undo(keys, changes, applied)
+        return changes.apply_to(keys), undo(keys, changes, ran.applied)
 
 
 def plan(rules: RuleSet, where: Where, context: Context) -> Plan:
@@ -146,18 +188,18 @@ def plan(rules: RuleSet, where: Where, context: Context) -> Plan:
             break
     selected = tuple(chosen)
     recorded = where in rules.recorded
-    patch = _ready(selected, context) if certain and not recorded else None
-    return Plan(selected, context, patch, recorded, _looked(selected, recorded=recorded))
+    ready = _ready(selected, context) if certain and not recorded else None
+    return Plan(selected, context, ready, recorded, _looked(selected, recorded=recorded))
 
 
-def _ready(rules: tuple[Rule, ...], context: Context) -> Patch | None:
+def _ready(rules: tuple[Rule, ...], context: Context) -> Recipe | None:
     """The changes, if they are the same for every data set."""
     if any(action.reads for rule in rules for action in rule.then):
         return None
     try:
         draft = Draft(Attributes(), context, blind=True)
-        run(rules, draft)
-        return Patch(draft.changes())
+        ran = run(rules, draft)
+        return Recipe(Patch(draft.changes()), ran)
     except CoercionFailed:
         return None  # each data set will meet the failure by itself, and be refused by itself
 
@@ -172,13 +214,14 @@ def _looked(rules: tuple[Rule, ...], *, recorded: bool) -> tuple[int, ...] | Non
     return None if ANY_TAG in seen or max(seen) >= PIXELS else tuple(sorted(seen))
 
 
-def run(rules: tuple[Rule, ...], draft: Draft) -> tuple[Rule, ...]:
-    """Apply rules in order to a draft whose data set is known; returns those that were applied.
+def run(rules: tuple[Rule, ...], draft: Draft) -> Ran:
+    """Apply rules in order to a draft whose data set is known.
 
     Raises:
         CoercionFailed: a rule could not be applied, and its failure is not to be passed over.
     """
     applied: list[Rule] = []
+    failed: list[Rule] = []
     for rule in rules:
         if not rule.when.holds(draft.context, draft):
             continue
@@ -188,13 +231,12 @@ def run(rules: tuple[Rule, ...], draft: Draft) -> tuple[Rule, ...]:
             for action in rule.then:
                 action.apply(draft)
         except ValueError as error:
-            metrics.RULES_FAILURES.labels(rule.name, rule.on_failure.value).inc()
+            failed.append(rule)
             if rule.on_failure is not OnFailure.PASS:
-                quarantine = rule.on_failure is OnFailure.QUARANTINE
-                raise CoercionFailed(rule.name, str(error), quarantine=quarantine) from error
+                raise CoercionFailed(tuple(failed), str(error)) from error
             draft.back_to(mark)
             continue
         applied.append(rule)
         if rule.stop:
             break
-    return tuple(applied)
+    return Ran(tuple(applied), tuple(failed))

@@ -122,13 +122,16 @@ class CoercionFailed(GatewayError):
     """A rule could not be applied, and it says that the data set may not go on without it.
 
     Attributes:
+        failed: that rule, behind those that failed before it and were passed over.
         rule: its name.
         quarantine: a received instance is to be put aside rather than refused.
     """
 
     status = Status.UNABLE_TO_PROCESS
 
-    def __init__(self, rule: str, problem: str, *, quarantine: bool) -> None:
-        super().__init__(f"coercion rule {rule}: {problem}")
-        self.rule = rule
-        self.quarantine = quarantine
+    def __init__(self, failed: tuple[Rule, ...], problem: str) -> None:
+        rule = failed[-1]
+        super().__init__(f"coercion rule {rule.name}: {problem}")
+        self.failed = failed
+        self.rule = rule.name
+        self.quarantine = rule.on_failure is OnFailure.QUARANTINE

@@ -189,7 +189,7 @@ class _Arriving:
             _sync_folder(self._quarantine)
         except OSError as error:
             raise StorageError(f"the instance cannot be put aside: {error.strerror}") from error
-        metrics.QUARANTINED.inc()
+        metrics.RULES_QUARANTINED.inc()
         _log.warning("instance put aside", rule=rule, file=Path(path).name)
         return QUARANTINED
 
