@@ -1,8 +1,8 @@
 """Structured logs: one event a line, key-value pairs, patient data masked in one place.
 
 Every module takes its logger from :func:`get_logger`; what is bound with :func:`bound` (association, peer, service)
-stands on every line of the block. ``gateway.daemon`` calls :func:`configure` once; without it warnings and errors still
-reach standard error, masked.
+stands on every line of the block, the process's name on every line. ``gateway.daemon`` calls :func:`configure` once;
+without it warnings and errors still reach standard error, masked.
 
 Nothing sensitive passes by default: the event is a fixed text, and a value passes only if its key is in ``SAFE_KEYS``
 or ``UID_KEYS``, or if it is a number, a truth value, an enum member or a duration under a key that names nothing
@@ -84,6 +84,18 @@ def bound(**values: object) -> Iterator[None]:
     """Put key-value pairs on every line logged inside the block by this thread."""
     with structlog.contextvars.bound_contextvars(**values):
         yield
+
+
+def name_process(worker: str) -> None:
+    """Put the name of this process on every line of it, whichever thread logs."""
+    _PROCESS["worker"] = worker
+
+
+_PROCESS: dict[str, str] = {}
+
+
+def _which_process(_logger: object, _method: str, event: Event) -> Event:
+    return {**_PROCESS, **event}
 
 
 def carried(function: Callable[P, None]) -> Callable[P, None]:
@@ -230,6 +242,7 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 _SHARED: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
+    _which_process,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     _exception,

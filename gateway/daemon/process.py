@@ -93,7 +93,8 @@ def run_until_stopped(config: Config, listeners: Listeners, share: Share, ready:
     handlers = {signal.SIGTERM: note(stop), signal.SIGINT: note(stop), signal.SIGHUP: note(reload)}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        with logs.bound(worker=share.name), Process(config, listeners, share) as process:
+        logs.name_process(share.name)
+        with Process(config, listeners, share) as process:
             ready()
             while not stop.is_set():
                 woken.wait(_LOOK_SECONDS)

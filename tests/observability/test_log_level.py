@@ -1,4 +1,4 @@
-"""The level of the log changes at run time, in every process."""
+"""The log of several processes: each line says whose it is, and the level changes at run time in all of them."""
 
 import json
 import urllib.error
@@ -45,3 +45,20 @@ def test_the_level_changes_at_run_time(tmp_path: Path, workers: int) -> None:
         before = running.text.count("request served")
         scu.echo(running.port, aet="STORESCP", aec="GATEWAY")
         assert running.text.count("request served") == before
+
+
+def test_each_line_says_whose_it_is(tmp_path: Path) -> None:
+    peers = {"VIEWER": peer("STORESCP", closed_port())}
+    ae = {"title": "GATEWAY", "port": 0, "workers": 2}
+    with gateway(tmp_path / "gw", peers=peers, ae=ae, logging={"format": "json", "level": "debug"}) as running:
+        for _ in range(4):
+            scu.echo(running.port, aet="STORESCP", aec="GATEWAY")
+            scu.find(running.port, "STUDY", {"PatientID": "X"}, aet="STORESCP", aec="GATEWAY")
+        scu.echo(running.port, aet="NOBODY", aec="GATEWAY")
+        wait_until(lambda: "association rejected" in running.text, "the last caller is turned away")
+    lines = [json.loads(line) for line in running.text.splitlines() if line.startswith("{")]
+    served = [line for line in lines if line["room"] == "dimse"]
+    assert len(served) >= 9
+    assert {line["worker"] for line in served} == {"worker-1", "worker-2"}
+    assert all(line["association"] and line["address"] for line in served)
+    assert all("worker" in line for line in lines if line["room"] not in {"workers", "archive"}), "or the parent's"
