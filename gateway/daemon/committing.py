@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from gateway.archive.local import LocalArchive, default_index
 from gateway.commitment.decision import ArchiveDecider, Elsewhere, Verify, load_decider
@@ -92,7 +92,7 @@ def commitment_routes(config: Config) -> list[ReportRoute]:
     ]
 
 
-def commitment_web(config: Config, commitment: Commitment, archive: LocalArchive, rules: Rules) -> list[BaseRoute]:
+def commitment_web(config: Config, commitment: Commitment, archive: LocalArchive, rules: Rules) -> list[Route]:
     """The HTTP routes of commitment and of storing, as Orthanc's users know them."""
     title = config.ae.title
     push = Push(archive.studies, SentCoercion(rules, title), lambda peer, pairs: connect(peer, title, pairs), title)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from starlette.applications import Starlette
@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import logs, metrics
@@ -36,7 +36,7 @@ def create_app(
     *,
     exposition: Callable[[], str] | None = None,
     tokens: Tokens | None = None,
-    routes: Sequence[BaseRoute] = (),
+    routes: Sequence[Route] = (),
     refused: Callable[[str], None] = _nobody_cares,
 ) -> Starlette:
     """Build the application.
@@ -48,10 +48,11 @@ def create_app(
         routes: those of other rooms; they need a token.
         refused: told the address of whoever was refused for want of a token.
     """
+    served = [*health_routes(checks), Route("/metrics", _metrics(exposition or _own)), *routes]
     return Starlette(
-        routes=[*health_routes(checks), Route("/metrics", _metrics(exposition or _own)), *routes],
+        routes=served,
         middleware=[
-            Middleware(Counted),
+            Middleware(Counted, labels=frozenset(_label(route.path) for route in served)),
             Middleware(BoundedBody, limit=MAX_BODY),
             Middleware(Access, tokens=tokens or Tokens(), refused=refused),
         ],
@@ -74,10 +75,15 @@ def _metrics(exposition: Callable[[], str]) -> Callable[[Request], Response]:
 
 
 class Counted:
-    """ASGI middleware around all others: counts requests, measures them, and answers where one ends in a bug."""
+    """ASGI middleware around all others: counts requests, measures them, and answers where one ends in a bug.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        labels: of the paths that are served; a path that a caller made up counts as ``unknown``.
+    """
+
+    def __init__(self, app: ASGIApp, labels: Collection[str]) -> None:
         self._app = app
+        self._labels = labels
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on, and count the status that goes back."""
@@ -99,7 +105,8 @@ class Counted:
             _log.error("request failed unexpectedly", exc_info=error)
             if not status:
                 await problem(500, "the log says more")(scope, receive, noting_status)
-        route = _label(scope["path"]) if status != 404 else "unknown"
+        label = _label(scope["path"])
+        route = label if label in self._labels else "unknown"
         metrics.HTTP_REQUESTS.labels(route, f"{status // 100}xx" if status else "aborted").inc()
         metrics.HTTP_SECONDS.labels(route).observe(time.monotonic() - started)
 

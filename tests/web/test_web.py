@@ -264,3 +264,11 @@ def test_after_stop_the_port_is_free() -> None:
     server.stop()
     again = WebServer(create_app({}), listen("127.0.0.1", server.port))
     again.stop()
+
+
+def test_a_path_that_a_caller_made_up_is_no_label(guarded: httpx.Client) -> None:
+    assert guarded.get("/CANARY^ANNA").status_code in {401, 403, 404}
+    assert guarded.get("/api/CANARY7", headers={"Authorization": f"Bearer {READER}"}).status_code == 404
+    text = guarded.get("/metrics").text
+    assert "CANARY" not in text
+    assert 'route="unknown",status="4xx"' in text
