@@ -72,48 +72,21 @@ def _seconds(name: str, text: str, *labels: str) -> Histogram:
     return Histogram(_PREFIX + name, text, labels, registry=REGISTRY, buckets=_SECONDS)
 
 
+# -- associations and DIMSE requests
+
 ASSOCIATIONS = _gauge("associations_active", "Associations open now, by who requested them.", "role")
 ASSOCIATIONS_ACCEPTED = _counter("associations_accepted_total", "Associations accepted, by configured peer.", "peer")
-ASSOCIATIONS_REJECTED = _counter("associations_rejected_total", "Associations rejected, by reason.", "reason")
+ASSOCIATIONS_REJECTED = _counter(
+    "associations_rejected_total", "Associations rejected, or lost in the TLS handshake, by reason.", "reason"
+)
 REQUESTS = _counter("dimse_requests_total", "DIMSE requests served, by service and status class.", "service", "status")
-REQUEST_SECONDS = _seconds("dimse_request_duration_seconds", "Time from request to final response.", "service")
-
+REQUEST_SECONDS = _seconds(
+    "dimse_request_duration_seconds", "Time from request to final response, by service and status.", "service", "status"
+)
 SENT_BYTES = _counter("instances_sent_bytes_total", "Bytes of data sets sent by C-STORE, sub-operations included.")
 RECEIVED_BYTES = _counter("instances_received_bytes_total", "Bytes of data sets received by C-STORE.")
 
-ARCHIVE_ENTITIES = _gauge("archive_entities", "Patients, studies, series and instances kept, by level.", "level")
-ARCHIVE_BYTES = _gauge("archive_bytes", "Bytes of the instances kept, as far as their files were looked at.")
-ARCHIVE_FREE_BYTES = _gauge("archive_free_bytes", "Bytes free on the archive's disk.")
-ARCHIVE_QUARANTINED = _gauge("archive_quarantined", "Directory records that could not be read.")
-ARCHIVE_UNPUBLISHED = _gauge("archive_unpublished", "Instances kept that the DICOMDIR does not list yet.")
-STORED = _counter("archive_stored_total", "C-STORE requests taken: new, identical, kept or replaced.", "outcome")
-JOURNALED = _counter(
-    "archive_journaled_total", "Instances for the journal: made durable by it, or synced by themselves.", "outcome"
-)
-PUBLISH_SECONDS = _seconds("archive_publish_duration_seconds", "Time to publish the DICOMDIR once.")
-DELETED = _counter("archive_deleted_instances_total", "Instances deleted, by what asked for it.", "reason")
-
-SUBOPERATIONS = _counter(
-    "suboperations_total", "C-STORE sub-operations of C-MOVE and C-GET, by how each ended.", "service", "outcome"
-)
-DESTINATION_FAILURES = _counter(
-    "destination_failures_total", "Associations to a move destination that failed or broke.", "peer", "kind"
-)
-PULLS = _counter("pulls_total", "Retrieves from the leading archive for callers, by how each ended.", "outcome")
-PULLED = _counter("pulled_instances_total", "Instances of the leading archive, by what became of them.", "outcome")
-
-COMMITMENT_REQUESTS = _counter("commitment_requests_total", "N-ACTION requests received, by outcome.", "outcome")
-COMMITMENT_INSTANCES = _counter("commitment_instances_total", "Instances decided for peers, by decision.", "decision")
-COMMITMENT_REPORTS = _counter("commitment_reports_total", "Attempts to report to a requestor, by outcome.", "outcome")
-COMMITMENT_INQUIRIES = _counter("commitment_inquiries_total", "Commitments asked of peers, by how they end.", "outcome")
-COMMITMENT_EVENTS = _counter("commitment_events_total", "N-EVENT-REPORTs received, by outcome.", "outcome")
-REJECTED = _counter("rejected_instances_total", "Instances rejected by notes, by title and action.", "title", "action")
-COMMITMENT_TRANSACTIONS = _gauge("commitment_transactions", "Transactions in the ledger.", "role", "state")
-LEADING_DEGRADED = _counter("leading_degraded_total", "Answers given without the leading archive, by failure.", "kind")
-QUERY_ANSWERS_DROPPED = _counter("query_answers_dropped_total", "Answers without their unique key, by level.", "level")
-AUDIT_MESSAGES = _counter("audit_messages_total", "Audit messages, delivered or on disk, or lost.", "outcome")
-HTTP_REQUESTS = _counter("http_requests_total", "HTTP requests served, by route and status class.", "route", "status")
-HTTP_SECONDS = _seconds("http_request_duration_seconds", "Time to answer an HTTP request.", "route")
+# -- queries and their cache
 
 CACHE_LOOKUPS = _counter(
     "query_cache_lookups_total",
@@ -123,7 +96,7 @@ CACHE_LOOKUPS = _counter(
     "result",
 )
 CACHE_EVICTIONS = _counter("query_cache_evictions_total", "Entries pushed out by a limit.", "archive", "cache")
-CACHE_FLUSHED = _counter("query_cache_flushed_total", "Entries invalidated by hand.", "archive")
+CACHE_FLUSHED = _counter("query_cache_flushed_total", "Entries invalidated by hand or by a deletion.", "archive")
 CACHE_ENTRIES = _gauge("query_cache_entries", "Entries kept now.", "archive", "cache")
 CACHE_BYTES = _gauge("query_cache_bytes", "Estimated memory of the entries kept now.", "archive", "cache")
 CACHE_AGE_SECONDS = Histogram(
@@ -133,27 +106,87 @@ CACHE_AGE_SECONDS = Histogram(
     registry=REGISTRY,
     buckets=(1, 5, 15, 60, 300, 900, 3600, 14_400, 86_400),
 )
-LEADING_REQUESTS = _counter(
-    "leading_requests_total", "C-FIND requests to leading archives, by how they ended.", "archive", "outcome"
-)
-LEADING_SECONDS = _seconds("leading_request_duration_seconds", "From request to final response.", "archive")
-LEADING_CIRCUIT = _gauge("leading_circuit_state", "Circuit breaker: 0 closed, 1 half open, 2 open.", "archive")
 QUERY_MEMO = _counter("query_memo_total", "Queries answered from the memo of finished answers, or not.", "outcome")
 QUERY_LIMITED = _counter("query_limited_total", "Queries ended by query.max_answers.")
+QUERY_ANSWERS_DROPPED = _counter("query_answers_dropped_total", "Answers without their unique key, by level.", "level")
 
-RULES_RELOADS = _counter("coercion_rules_reloads_total", "Times the rule file was read again, by outcome.", "outcome")
-RULES_GOOD = _gauge("coercion_rules_last_reload_successful", "Whether the rule file was good when last read.")
-RULES_TIME = _gauge("coercion_rules_loaded_timestamp_seconds", "When the rules in force were read.")
+# -- leading archives
+
+LEADING_UP = _gauge("leading_up", "Whether a leading archive answers, as of the last question to it.", "archive")
+LEADING_CIRCUIT = _gauge("leading_circuit_state", "Circuit breaker: 0 closed, 1 half open, 2 open.", "archive")
+LEADING_REQUESTS = _counter(
+    "leading_requests_total",
+    "C-FIND requests to leading archives: answered, given_up by the asker, or the kind of failure.",
+    "archive",
+    "outcome",
+)
+LEADING_SECONDS = _seconds("leading_request_duration_seconds", "From request to final response.", "archive")
+LEADING_DEGRADED = _counter("leading_degraded_total", "Answers given without the leading archive, by failure.", "kind")
+
+# -- retrieves
+
+SUBOPERATIONS = _counter(
+    "suboperations_total", "C-STORE sub-operations of C-MOVE and C-GET, by how each ended.", "service", "outcome"
+)
+DESTINATION_FAILURES = _counter(
+    "destination_failures_total", "Associations to a move destination that failed or broke.", "peer", "kind"
+)
+PULLS = _counter("pulls_total", "Retrieves from the leading archive for callers, by how each ended.", "outcome")
+PULLED = _counter("pulled_instances_total", "Instances of the leading archive, by what became of them.", "outcome")
+PULLED_BYTES = _counter("pulled_bytes_total", "Bytes of data sets that the leading archive sent for callers.")
+
+# -- archive
+
+ARCHIVE_READY = _gauge("archive_ready", "Whether the archive takes and sends instances, as /readyz says.")
+ARCHIVE_ENTITIES = _gauge("archive_entities", "Patients, studies, series and instances kept, by level.", "level")
+ARCHIVE_BYTES = _gauge("archive_bytes", "Bytes of the instances kept, as far as their files were looked at.")
+ARCHIVE_FREE_BYTES = _gauge("archive_free_bytes", "Bytes free on the archive's disk.")
+ARCHIVE_QUARANTINED = _gauge("archive_quarantined", "Directory records that could not be read.")
+ARCHIVE_UNPUBLISHED = _gauge("archive_unpublished", "Instances kept that the DICOMDIR does not list yet.")
+ARCHIVE_PUBLISH_DELAY = _gauge(
+    "archive_publish_delay_seconds", "Age of the oldest change that is not in the DICOMDIR; 0 when all are."
+)
+JOURNALED = _counter(
+    "archive_journaled_total", "Instances for the journal: made durable by it, or synced by themselves.", "outcome"
+)
+PUBLISH_SECONDS = _seconds("archive_publish_duration_seconds", "Time to publish the DICOMDIR once.")
+STORED = _counter(
+    "archive_stored_total", "C-STORE requests taken: new, identical, kept (the first), replaced, restored.", "outcome"
+)
+DELETED = _counter("archive_deleted_instances_total", "Instances deleted, by what asked for it.", "reason")
+REJECTED = _counter("rejected_instances_total", "Instances rejected by notes, by title and action.", "title", "action")
+
+# -- coercion
+
 RULES_APPLIED = Tallied(
     _PREFIX + "coercion_applied_total", "Data sets a rule was applied to, by rule.", ("rule",), registry=REGISTRY
 )
 RULES_FAILURES = _counter(
     "coercion_failures_total",
-    "Data sets a rule could not be applied to, by rule and what came of it.",
+    "Data sets a rule could not be applied to, by rule and its on_failure: refuse, pass, quarantine.",
     "rule",
     "outcome",
 )
 RULES_QUARANTINED = _counter("coercion_quarantined_total", "Received instances put aside by a rule's on_failure.")
+RULES_RELOADS = _counter("coercion_rules_reloads_total", "Times the rule file was read again, by outcome.", "outcome")
+RULES_GOOD = _gauge("coercion_rules_last_reload_successful", "Whether the rule file was good when last read.")
+RULES_TIME = _gauge("coercion_rules_loaded_timestamp_seconds", "When the rules in force were read.")
+
+# -- storage commitment
+
+COMMITMENT_REQUESTS = _counter("commitment_requests_total", "N-ACTION requests received, by outcome.", "outcome")
+COMMITMENT_INSTANCES = _counter("commitment_instances_total", "Instances decided for peers, by decision.", "decision")
+COMMITMENT_REPORTS = _counter("commitment_reports_total", "Attempts to report to a requestor, by outcome.", "outcome")
+COMMITMENT_INQUIRIES = _counter("commitment_inquiries_total", "Commitments asked of peers, by how they end.", "outcome")
+COMMITMENT_EVENTS = _counter("commitment_events_total", "N-EVENT-REPORTs received, by outcome.", "outcome")
+COMMITMENT_TRANSACTIONS = _gauge("commitment_transactions", "Transactions in the ledger.", "role", "state")
+
+# -- audit trail, HTTP, processes
+
+AUDIT_MESSAGES = _counter("audit_messages_total", "Audit messages, delivered or on disk, or lost.", "outcome")
+HTTP_REQUESTS = _counter("http_requests_total", "HTTP requests served, by route and status class.", "route", "status")
+HTTP_SECONDS = _seconds("http_request_duration_seconds", "Time to answer an HTTP request.", "route")
+RESTARTS = _counter("process_restarts_total", "Processes of the gateway that died and were replaced.")
 
 
 SAME_IN_EVERY_PROCESS: dict[str, Callable[[float, float], float]] = {

@@ -53,6 +53,9 @@ class Keeper:
         self._thread: threading.Thread | None = None
         self._seen = ""
         self._last_deleted = 0
+        self._looked = time.monotonic()
+        self._due_since: float | None = None
+        self._announced = ""
         self.observers: list[Callable[[Sequence[str]], None]] = []
 
     def start(self) -> None:
@@ -71,6 +74,12 @@ class Keeper:
         """Note that studies were asked for, to be written down before long."""
         if self._thread is not None:
             self._used.append(studies)
+
+    @property
+    def delay(self) -> float:
+        """Seconds since the oldest change that is not published, to within a look of this process; 0 without one."""
+        since = self._due_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def stop(self) -> None:
         """Publish what is left, and end the thread."""
@@ -100,9 +109,10 @@ class Keeper:
             _log.exception("looking after the archive failed")
 
     def _publish(self) -> None:
+        due = self._look()
         if self._stop.is_set():
             self._end_aside()
-        elif self._aside_runs() or time.monotonic() < self._next or not self._publisher.due() or not self._settled():
+        elif self._aside_runs() or time.monotonic() < self._next or not due or not self._settled():
             return
         elif self._publisher.has_much_to_merge():
             self._start_aside()
@@ -111,6 +121,18 @@ class Keeper:
         self._publisher.sync(blocking=self._stop.is_set())
         self._seen = signature_of(self._publisher.dicomdir)
         self._next = started + (1 + _SHARE) * (time.monotonic() - started)
+        self._look()
+
+    def _look(self) -> bool:
+        """Whether anything is due; what was changed before the last publication, by whichever process, is not."""
+        before, self._looked = self._looked, time.monotonic()
+        announced, self._announced = self._announced, self._publisher.announced
+        due = self._publisher.due()
+        if not due:
+            self._due_since = None
+        elif self._due_since is None or announced != self._announced:
+            self._due_since = before
+        return due
 
     def _start_aside(self) -> None:
         module = [sys.executable, "-m", "gateway.archive.aside"]

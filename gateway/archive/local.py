@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -250,6 +251,17 @@ class LocalArchive:
         """How much there is; at a million instances it takes a second."""
         with self._index.read() as db:
             return report.totals(db)
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether this process may write where it has to: into the file-set's folders and the index's."""
+        places = (self.root, self._disk.incoming, self._index.path, self._index.path.parent)
+        return all(os.access(place, os.W_OK) for place in places)
+
+    @property
+    def publish_delay(self) -> float:
+        """Seconds since the oldest change that the DICOMDIR does not have; 0 when it has all. Needs :meth:`start`."""
+        return self._keeper.delay
 
     @property
     def free_bytes(self) -> int:

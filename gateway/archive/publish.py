@@ -66,11 +66,17 @@ class Publisher:
         self._new = disk.incoming / "DICOMDIR"
         self._lock = index.path.with_name(index.path.name + ".publish")
 
+    @property
+    def announced(self) -> str:
+        """Which DICOMDIR was published last, by whichever process."""
+        with self._index.read() as db:
+            return str(get_meta(db, "dicomdir", ""))
+
     def due(self) -> bool:
         """Whether there is anything to publish, to merge or to unlink."""
+        if signature_of(self.dicomdir) != self.announced:
+            return True
         with self._index.read() as db:
-            if signature_of(self.dicomdir) != get_meta(db, "dicomdir", ""):
-                return True
             row = db.execute(
                 "SELECT EXISTS (SELECT 1 FROM instance WHERE published = 0) OR EXISTS (SELECT 1 FROM tombstone)"
                 " OR EXISTS (SELECT 1 FROM series WHERE gone = 1) OR EXISTS (SELECT 1 FROM study WHERE gone = 1)"

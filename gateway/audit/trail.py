@@ -184,6 +184,8 @@ class Trail:
         self._thread = threading.Thread(target=self._run, name="audit")
 
     def __enter__(self) -> Self:
+        for outcome in ("kept", "lost"):  # counted from 0 on, so that the first loss is an increase
+            metrics.AUDIT_MESSAGES.labels(outcome)
         self._thread.start()
         return self
 

@@ -135,10 +135,12 @@ class Reloader:
         except ConfigError:
             return  # counted and logged; the rules in force stay
 
-    @staticmethod
-    def _taken() -> None:
+    def _taken(self) -> None:
         metrics.RULES_GOOD.set(1)
         metrics.RULES_TIME.set(time.time())
+        for rule in self._rules.rules:  # counted from 0 on, so that the first failure is an increase
+            metrics.RULES_APPLIED.tally(rule.name)
+            metrics.RULES_FAILURES.labels(rule.name, rule.on_failure.value)
 
 
 def _stamps(files: Iterable[str]) -> dict[str, tuple[int, int, int] | None]:

@@ -5,7 +5,8 @@ With one process the answers are its own; with several, each is asked over its c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,16 @@ from gateway.query.desk import CacheDesk, joined
 from gateway.web.cache import cache_routes
 from gateway.web.rules import rules_routes
 from gateway.workers.control import ask_all
-from gateway.workers.totals import total
+from gateway.workers.totals import Totals
 
 
 def control_verbs(reloader: Reloader, leading: LeadingArchives) -> Mapping[str, Callable[[Any], Any]]:
     """What the other processes may ask of one."""
     return {
-        "metrics": lambda _: generate_latest(metrics.REGISTRY).decode(),
+        "metrics": lambda _: [os.getpid(), generate_latest(metrics.REGISTRY).decode()],
         "log.level": logs.set_level,
         "reload": lambda _: reloader.reload().version,
-        "leading": lambda _: leading.up(),
+        "leading": lambda _: leading.standings(),
         "cache.show": leading.desk.show,
         "cache.flush": lambda chosen: leading.desk.flush(**chosen),
     }
@@ -38,7 +39,13 @@ def totals(own: Callable[[], str], name: str, control: Path | None) -> Callable[
     """The metrics of all processes together; what is the same in all of them is told by this one."""
     if control is None:
         return own
-    return lambda: total([own(), *(text for other, text in ask_all(control, "metrics").items() if other != name)])
+    added = Totals()
+
+    def everywhere() -> str:
+        others = {other: tuple(told) for other, told in ask_all(control, "metrics").items() if other != name}
+        return added({name: (os.getpid(), own()), **others})
+
+    return everywhere
 
 
 def log_level(control: Path | None) -> Callable[[str], None]:
@@ -53,15 +60,23 @@ def log_level(control: Path | None) -> Callable[[str], None]:
 
 
 def leading_up(leading: LeadingArchives, control: Path | None) -> Callable[[], Mapping[str, bool]]:
-    """By name, whether a leading archive answers: it does not when any process has found it so."""
-    if control is None:
-        return leading.up
+    """By name, whether a leading archive answers.
+
+    It does not when a process has found it so and none has had an answer since: an idle process learns of nothing.
+    """
 
     def everywhere() -> Mapping[str, bool]:
-        known = [leading.up(), *ask_all(control, "leading").values()]
-        return {name: all(up.get(name, True) for up in known) for name in leading.up()}
+        own = leading.standings()
+        known = [own, *(ask_all(control, "leading").values() if control else ())]
+        return {name: is_up([one[name] for one in known if name in one]) for name in own}
 
     return everywhere
+
+
+def is_up(standings: Sequence[tuple[bool, float, float]]) -> bool:
+    """Whether a leading archive answers, from what each process knows of it."""
+    answered = max(at for _, at, _ in standings)
+    return all(closed or failed < answered for closed, _, failed in standings)
 
 
 def rules(reloader: Reloader, control: Path | None) -> list[Route]:

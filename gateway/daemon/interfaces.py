@@ -55,10 +55,13 @@ def build_server(config: Config, parts: Parts, listener: socket.socket, share: S
 def build_app(config: Config, parts: Parts, share: Share) -> ASGIApp:
     """The HTTP side: health, metrics, and the interface under ``/api`` and at Orthanc's paths."""
     http = config.http
+    leading_up = everywhere.leading_up(parts.leading, share.control)
+    checks = readiness(parts.archive, config.archive.min_free, leading_up)
+    scrape = Scrape(parts.archive, checks["archive"], leading_up, share.restarts)
     watched = {"refused": parts.auditor.login_failed} if parts.auditor else {}
     return create_app(
-        readiness(parts.archive, config.archive.min_free, everywhere.leading_up(parts.leading, share.control)),
-        exposition=everywhere.totals(Scrape(parts.archive), share.name, share.control),
+        checks,
+        exposition=everywhere.totals(scrape, share.name, share.control),
         tokens=Tokens.read(http.token_file, http.read_only_token_file),
         routes=[
             *commitment_web(config, parts.commitment, parts.archive, parts.rules),

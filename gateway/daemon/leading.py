@@ -10,7 +10,6 @@ from gateway.config.models import Leading as LeadingSection
 from gateway.config.models import QueryCache as CacheSection
 from gateway.daemon import peers
 from gateway.leading.archive import LeadingArchive, Options
-from gateway.leading.breaker import State
 from gateway.leading.connecting import connector
 from gateway.query.cache import CachedLeading, Settings
 from gateway.query.desk import CacheDesk
@@ -37,9 +36,9 @@ class LeadingArchives:
         """For looking at the caches and emptying them."""
         return CacheDesk(self.caches)
 
-    def up(self) -> dict[str, bool]:
-        """By name, whether the archive answers as far as this process knows."""
-        return {one.name: one.circuit is State.CLOSED for one in self.archives}
+    def standings(self) -> dict[str, tuple[bool, float, float]]:
+        """By name, what this process knows of the archive; see :attr:`LeadingArchive.standing`."""
+        return {one.name: one.standing for one in self.archives}
 
     def close(self) -> None:
         """End refreshes, release associations."""

@@ -11,7 +11,7 @@ from prometheus_client.exposition import generate_latest
 from gateway import metrics
 from gateway.archive.local import LocalArchive
 from gateway.errors import StorageError
-from gateway.web.health import READY, Check, Finding, State
+from gateway.web.health import READY, Check, Finding, State, ask
 
 _SHARE = 20
 """A count is repeated after this many times its own duration at the earliest: at most 5 % of the time goes to it."""
@@ -32,6 +32,8 @@ def readiness(archive: LocalArchive, min_free: int, leading: Callable[[], Mappin
 def _archive(archive: LocalArchive, min_free: int) -> Finding:
     if archive.generation < 0:
         return Finding(State.NOT_READY, "the index has no generation")
+    if not archive.is_writable:
+        return Finding(State.NOT_READY, "the folder of the file-set or of the index cannot be written")
     free = archive.free_bytes
     if free < min_free:
         return Finding(State.NOT_READY, f"{free >> 20} MiB are free, archive.min_free is {min_free >> 20} MiB")
@@ -48,13 +50,29 @@ def _leading(name: str, states: Callable[[], Mapping[str, bool]]) -> Check:
 
 
 class Scrape:
-    """The exposition of this process, with the archive's gauges brought up to date before it is read.
+    """The exposition of this process, with what is looked at rather than counted brought up to date before it is read.
 
-    They are counted anew when the archive has changed, the less often the longer it takes.
+    The archive's content is counted anew when it has changed, the less often the longer it takes.
+
+    Args:
+        ready: whether the archive is.
+        leading: by name, whether each leading archive answers.
+        restarts: how many processes were replaced so far.
     """
 
-    def __init__(self, archive: LocalArchive, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        archive: LocalArchive,
+        ready: Check,
+        leading: Callable[[], Mapping[str, bool]],
+        restarts: Callable[[], int] = int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._archive = archive
+        self._ready = ready
+        self._leading = leading
+        self._restarts = restarts
+        self._told_restarts = 0
         self._clock = clock
         self._lock = threading.Lock()
         self._seen = -1
@@ -64,11 +82,21 @@ class Scrape:
     def __call__(self) -> str:
         """Called for each scrape."""
         with self._lock:
+            self._look()
             try:
                 self._count()
             except StorageError:
                 metrics.ARCHIVE_FREE_BYTES.set(float("nan"))  # readiness tells why; a scrape is not to fail for it
         return generate_latest(metrics.REGISTRY).decode()
+
+    def _look(self) -> None:
+        metrics.ARCHIVE_READY.set(ask(self._ready).state is not State.NOT_READY)
+        metrics.ARCHIVE_PUBLISH_DELAY.set(self._archive.publish_delay)
+        for name, up in self._leading().items():
+            metrics.LEADING_UP.labels(name).set(up)
+        restarts = self._restarts()
+        metrics.RESTARTS.inc(restarts - self._told_restarts)
+        self._told_restarts = restarts
 
     def _count(self) -> None:
         archive = self._archive

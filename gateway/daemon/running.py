@@ -69,7 +69,7 @@ def _supervise(config: Config, listeners: Listeners, count: int, announce: Calla
     with tempfile.TemporaryDirectory(prefix="dicom-gateway-") as folder:
         control = Path(folder)
         shares = [Share(name, http=False, control=control, place=board.place(slot)) for slot, name in enumerate(names)]
-        shares.append(Share(_HTTP, dicom=False, control=control))
+        shares.append(Share(_HTTP, dicom=False, control=control, restarts=lambda: board.restarts))
         roles = {share.name: partial(run_until_stopped, config, listeners, share, _nothing) for share in shares}
 
         def on_death(name: str) -> None:

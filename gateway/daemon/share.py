@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ class Share:
     Attributes:
         name: of the process, on its log lines and control socket.
         control: folder of the control sockets; None when this process is the only one.
+        restarts: how many processes were replaced so far.
     """
 
     name: str = "gateway"
@@ -22,3 +24,4 @@ class Share:
     http: bool = True
     control: Path | None = None
     place: Place = Alone()  # noqa: RUF009 - it has no state
+    restarts: Callable[[], int] = int

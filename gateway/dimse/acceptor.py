@@ -22,8 +22,10 @@ from gateway.dicom.models import FIND_MODELS, GET_MODELS, MOVE_MODELS
 from gateway.dimse import acse, pdu
 from gateway.dimse.exchange import Exchange
 from gateway.dimse.negotiation import (
+    APPLICATION_CONTEXT_NOT_SUPPORTED,
     CALLED_AE_NOT_RECOGNISED,
     CALLING_AE_NOT_RECOGNISED,
+    PROTOCOL_VERSION_NOT_SUPPORTED,
     AssociateAccept,
     AssociateReject,
     AssociateRequest,
@@ -42,7 +44,12 @@ from gateway.logs import bound, get_logger
 _log = get_logger("dimse")
 _numbers = itertools.count(1)
 """Numbers the associations of a process on its log lines."""
-_REASONS = {CALLING_AE_NOT_RECOGNISED: "calling_aet", CALLED_AE_NOT_RECOGNISED: "called_aet"}
+_REASONS = {
+    CALLING_AE_NOT_RECOGNISED: "calling_aet",
+    CALLED_AE_NOT_RECOGNISED: "called_aet",
+    APPLICATION_CONTEXT_NOT_SUPPORTED: "application_context",
+    PROTOCOL_VERSION_NOT_SUPPORTED: "protocol_version",
+}
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,7 @@ class AcceptedAssociation:
         limit = monotonic() + deadlines.setup
         if self._acceptor.tls:
             self._sock.settimeout(deadlines.setup)
-            self._sock = self._acceptor.tls.wrap_socket(self._sock, server_side=True)
+            self._sock = self._shake_hands(self._acceptor.tls)
         channel = Channel(self._sock, network=deadlines.network, max_length=self._acceptor.max_length)
         self._channel = channel
         first = channel.event(limit)
@@ -157,6 +164,13 @@ class AcceptedAssociation:
         with bound(peer=answer.peer or "unknown", calling=request.calling):
             metrics.ASSOCIATIONS_ACCEPTED.labels(answer.peer or "unknown").inc()
             self._serve(session)
+
+    def _shake_hands(self, tls: ssl.SSLContext) -> ssl.SSLSocket:
+        try:
+            return tls.wrap_socket(self._sock, server_side=True)
+        except OSError:
+            metrics.ASSOCIATIONS_REJECTED.labels("tls").inc()
+            raise
 
     def _reject(self, channel: Channel, request: AssociateRequest, reject: AssociateReject) -> None:
         metrics.ASSOCIATIONS_REJECTED.labels(_REASONS.get(reject, "other")).inc()

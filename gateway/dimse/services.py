@@ -103,7 +103,7 @@ def _parsed(data: bytes, model: Model, negotiated: Negotiated, implicit: bool, l
 
 @cache
 def _counted(name: str, status: str) -> tuple[Counter, Histogram]:
-    return metrics.REQUESTS.labels(name, status), metrics.REQUEST_SECONDS.labels(name)
+    return metrics.REQUESTS.labels(name, status), metrics.REQUEST_SECONDS.labels(name, status)
 
 
 class Dispatcher:

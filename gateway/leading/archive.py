@@ -71,12 +71,14 @@ class LeadingArchive:
         )
         self._breaker = Breaker(options.failures, options.retry_after, clock=clock, changed=self._changed)
         self._lookup = Lookup(self._ask_studies, name=name, batch=options.batch, parallel=options.parallel)
+        self._clock = clock
+        self._answered_at = self._failed_at = 0.0
         self._changed(State.CLOSED)
 
     @property
-    def circuit(self) -> State:
-        """Where its circuit breaker stands."""
-        return self._breaker.state
+    def standing(self) -> tuple[bool, float, float]:
+        """Whether its circuit is closed, when it last answered and when it last failed to, by the monotonic clock."""
+        return self._breaker.state is State.CLOSED, self._answered_at, self._failed_at
 
     def find(self, request: Request) -> Iterator[Attributes]:
         """Yield the archive's answers as they arrive; see :class:`~gateway.query.ports.QuerySource`.
@@ -130,8 +132,10 @@ class LeadingArchive:
         if outcome in {"given_up", UpstreamKind.BUSY.value}:
             self._breaker.given_up()
         elif outcome in {"answered", UpstreamKind.STATUS.value}:
+            self._answered_at = self._clock()
             self._breaker.answered()
         else:
+            self._failed_at = self._clock()
             self._breaker.failed()
 
     def _asked(self, query: Query, cancelled: Callable[[], bool]) -> Iterator[Attributes]:

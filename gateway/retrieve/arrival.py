@@ -11,7 +11,7 @@ from gateway.dicom.status import Kind, Status, kind
 from gateway.dimse.ports import Incoming, Receiver, StoreRequest
 from gateway.errors import Refused, StorageError
 from gateway.logs import get_logger
-from gateway.metrics import PULLED
+from gateway.metrics import PULLED, PULLED_BYTES
 from gateway.retrieve.incoming import FolderReceiver, Received
 from gateway.retrieve.ports import LocalInstances
 from gateway.retrieve.spool import Spool, Wanted, hashed, record
@@ -62,6 +62,7 @@ class PullReceiver:
             ),
         )
         PULLED.labels("received").inc()
+        PULLED_BYTES.inc(received.size - received.dataset_offset)
 
 
 class _Kept:
@@ -92,6 +93,7 @@ class _Kept:
             raise StorageError("an instance was kept and is not there")
         record(self._folder, found[0])
         PULLED.labels("kept").inc()
+        PULLED_BYTES.inc(found[0].size - found[0].dataset_offset)
         return status
 
     def abort(self) -> None:

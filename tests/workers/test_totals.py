@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.workers.totals import total
+from gateway.workers.totals import Totals
 
 
 def exposition(requests: int, label: str) -> str:
@@ -14,6 +14,10 @@ def exposition(requests: int, label: str) -> str:
     Gauge("open", "Open.", registry=registry).set(requests)
     Histogram("seconds", "Seconds.", registry=registry, buckets=(1, 2)).observe(1.5)
     return generate_latest(registry).decode()
+
+
+def total(texts: list[str]) -> str:
+    return Totals()({f"worker-{number}": (number, text) for number, text in enumerate(texts)})
 
 
 def samples(text: str) -> dict[tuple[str, str], float]:
@@ -50,3 +54,22 @@ def test_gauges_that_say_the_same_in_every_process_are_not_added() -> None:
     both = samples(total([one(1, 1), one(2, 0), one(1, 1)]))
     assert both["dicom_gateway_leading_circuit_state", "A"] == 2
     assert both["dicom_gateway_coercion_rules_last_reload_successful", ""] == 0
+
+
+def test_what_a_process_counted_outlives_it() -> None:
+    totals = Totals()
+    totals({"a": (1, exposition(10, "x")), "b": (2, exposition(5, "x"))})
+    after = samples(totals({"a": (1, exposition(11, "x")), "b": (3, exposition(1, "x"))}))
+    assert after["requests_total", "x"] == 17
+    assert after["seconds_count", ""] == 3
+    assert after["open", ""] == 12, "a gauge dies with its process"
+    again = samples(totals({"a": (1, exposition(11, "x")), "b": (4, exposition(0, "x"))}))
+    assert again["requests_total", "x"] == 17
+
+
+def test_a_process_that_does_not_answer_counts_with_what_it_said_last() -> None:
+    totals = Totals()
+    totals({"a": (1, exposition(10, "x")), "b": (2, exposition(5, "x"))})
+    meanwhile = samples(totals({"a": (1, exposition(11, "x"))}))
+    assert (meanwhile["requests_total", "x"], meanwhile["open", ""]) == (16, 11)
+    assert samples(totals({"a": (1, exposition(11, "x")), "b": (2, exposition(9, "x"))}))["requests_total", "x"] == 20
