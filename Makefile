@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv lint types imports test demo crash lock conformance clean help bench faults soak
+.PHONY: venv lint types imports audit test demo crash lock conformance clean help bench faults soak
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -31,6 +31,9 @@ types: $(STAMP) ## mypy, strict, tests included
 
 imports: $(STAMP) ## import-linter: imports only go down
 	$(BIN)/lint-imports
+
+audit: $(STAMP) ## the locks: form, hashes, known holes; says so where the vulnerability service cannot be reached
+	$(BIN)/python .ci/audit.py
 
 demo: $(STAMP) ## the main job on one screen; ONCE=1 leaves after the checks
 	$(BIN)/dicom-gateway demo $(if $(ONCE),--once)
