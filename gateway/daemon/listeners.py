@@ -47,6 +47,10 @@ class Listeners:
         """The HTTP port, also where 0 was asked for."""
         return int(self.http.getsockname()[1])
 
+    def refuse(self) -> None:
+        """Refuse new DICOM connections from now on, in all processes; a close in one would leave them to wait."""
+        self.dicom.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Close both in this process."""
         self.dicom.close()

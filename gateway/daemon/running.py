@@ -78,7 +78,7 @@ def _supervise(config: Config, listeners: Listeners, count: int, announce: Calla
                 board.set_active(names.index(name), 0)
 
         announce(listeners)
-        return Supervisor(roles, on_death=on_death).run()
+        return Supervisor(roles, on_death=on_death, on_stop=listeners.refuse).run()
 
 
 def _nothing() -> None:

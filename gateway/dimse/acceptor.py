@@ -20,7 +20,7 @@ from gateway.dicom.caller import Caller
 from gateway.dicom.identifier import Negotiated
 from gateway.dicom.models import FIND_MODELS, GET_MODELS, MOVE_MODELS
 from gateway.dimse import acse, pdu
-from gateway.dimse.exchange import Exchange
+from gateway.dimse.exchange import Exchange, Message
 from gateway.dimse.negotiation import (
     APPLICATION_CONTEXT_NOT_SUPPORTED,
     CALLED_AE_NOT_RECOGNISED,
@@ -184,17 +184,25 @@ class AcceptedAssociation:
         channel.linger(self._acceptor.deadlines.linger)
 
     def _serve(self, session: Session) -> None:
-        exchange, deadlines = session.exchange, self._acceptor.deadlines
+        deadlines = self._acceptor.deadlines
         while not self._stopping():
-            message = exchange.receive(monotonic() + deadlines.idle)
+            message = self._next(session.exchange, deadlines.idle)
             if message is None:
-                exchange.channel.send(pdu.RELEASE_REPLY)
-                exchange.channel.linger(deadlines.linger)
                 return
             self.idle = False
             self._acceptor.dispatcher.serve(session, message)
             self.idle = True
-        raise Lost("the server stops", UpstreamKind.ABORTED)
+        # Whoever has just got its last answer is about to release, and would take an abort for a failure.
+        if self._next(session.exchange, deadlines.linger) is not None:
+            raise Lost("the server stops", UpstreamKind.ABORTED)
+
+    def _next(self, exchange: Exchange, seconds: float) -> Message | None:
+        """The next request; None when the association was released instead."""
+        message = exchange.receive(monotonic() + seconds)
+        if message is None:
+            exchange.channel.send(pdu.RELEASE_REPLY)
+            exchange.channel.linger(self._acceptor.deadlines.linger)
+        return message
 
 
 def _settled(accept: AssociateAccept) -> dict[str, Negotiated]:

@@ -8,6 +8,7 @@ with A-ASSOCIATE-RJ and let go.
 from __future__ import annotations
 
 import contextlib
+import errno
 import selectors
 import socket
 import ssl
@@ -238,7 +239,10 @@ class Server:
             except BlockingIOError:
                 return
             except OSError as error:  # out of descriptors, or reset before it was accepted
-                _log.warning("accept failed", errno=error.errno)
+                if error.errno == errno.EINVAL:  # it listens no more, in any process: the gateway stops
+                    selector.unregister(self._listener)
+                else:
+                    _log.warning("accept failed", errno=error.errno)
                 return
             sock.settimeout(0)
             one = _Waiting(sock, str(address[0]), monotonic() + self._deadlines.setup)

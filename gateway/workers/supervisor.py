@@ -42,6 +42,7 @@ class Supervisor:
         stop_seconds: how long the processes may take to end before they are killed.
         max_quick_deaths: how often in a row a role may die young before everything is given up.
         on_death: called with the role's name after its process has died.
+        on_stop: called once, before the processes are asked to end.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class Supervisor:
         stop_seconds: float = 35.0,
         max_quick_deaths: int = 6,
         on_death: Callable[[str], None] | None = None,
+        on_stop: Callable[[], None] | None = None,
     ) -> None:
         self._roles = dict(roles)
         self._stop_seconds = stop_seconds
         self._max_quick_deaths = max_quick_deaths
         self._on_death = on_death
+        self._on_stop = on_stop
         self._children = {name: _Child(name) for name in roles}
 
     def run(self) -> int:
@@ -124,6 +127,8 @@ class Supervisor:
 
     def _end(self) -> None:
         """Ask all to end, wait, and kill what is left."""
+        if self._on_stop:
+            self._on_stop()
         self._signal(signal.SIGTERM)
         limit = monotonic() + self._stop_seconds
         while any(child.pid for child in self._children.values()):
