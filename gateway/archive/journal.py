@@ -274,8 +274,10 @@ class Journal:
                     self._free.append(run)
                     if self._run is None:
                         self._run = self._free.pop()
-        except (OSError, StorageError) as error:
-            _log.warning("instances are synced one by one", error=str(error))
+        except OSError as error:
+            _log.warning("instances are synced one by one", errno=error.errno)
+        except StorageError as error:
+            _log.warning("instances are synced one by one", reason=error.message)
 
     def _empty(self, run: Run) -> None:
         """Bring out what a full run holds, and begin it anew."""
