@@ -230,7 +230,7 @@ def _power_cut(what: str, most: int) -> Callable[[Place], str]:
 
 _LONG: dict[str, Callable[[Place], str]] = {
     f"power cut in {what}": _power_cut(what, most)
-    for what, most in {"store": 600, "delete": 300, "replace": 300, "reconcile": 100}.items()
+    for what, most in {"store": 600, "delete": 300, "replace": 300, "reconcile": 100, "store and reconcile": 60}.items()
 }
 _SCENARIOS: dict[str, Callable[[Place], str]] = {
     "disk full": disk_full,

@@ -379,6 +379,11 @@ class LocalArchive:
             return Exchange(self._index, self._disk, study_uid, rows, self._clock()).run(stored, change)
 
     @property
+    def identity(self) -> bytes:
+        """16 bytes that tell this archive's index from any other."""
+        return self._index.identity
+
+    @property
     def generation(self) -> int:
         """A number that is another one after every visible change, in whichever process."""
         return self._index.generation

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from gateway.archive.dicomdir import Dicomdir
 from gateway.archive.index import Durability
+from gateway.archive.journal import Entry, entries
 from gateway.archive.local import LocalArchive
 from gateway.archive.store import OnConflict
 from gateway.dicom.attributes import Attributes
@@ -30,6 +31,7 @@ from gateway.reconcile.reconciler import Reconciler
 from tests.archive.conftest import instance, send
 
 Say = Callable[[str], None]
+JOURNAL = 4 << 20
 _SIZE = 64 << 20
 _AHEAD = 4
 """There is so many times more to do than is waited for, so that the cut comes in the middle."""
@@ -45,11 +47,13 @@ class Cut:
 
     Attributes:
         lost: of what was acknowledged.
+        journaled: instances of which the journal tells.
         problems: what ``archive verify`` and the DICOMDIR say of the rest.
     """
 
     acknowledged: int
     lost: int
+    journaled: int
     problems: tuple[str, ...]
 
 
@@ -129,6 +133,17 @@ def _reconciles(archive: LocalArchive, count: int, say: Say) -> None:
         say(uid)
 
 
+def _stores_and_reconciles(archive: LocalArchive, count: int, say: Say) -> None:
+    """One instance of each study has been corrected by its sender already, so that its file stays."""
+    reconciler = Reconciler(archive, "GATEWAY")
+    for study in range(1, count + 1):
+        uid, leading = f"1.2.3.1.{study}", {"PatientID": f"NEW-{study % 5}"}
+        send(archive, instance(1, study, number=1))
+        send(archive, instance(1, study, number=2, **leading))
+        reconciler.reconcile(StudyDifference(uid, Attributes.of(leading), ()))
+        say(uid)
+
+
 def _not_reconciled(archive: LocalArchive, uid: str) -> bool:
     wanted = f"NEW-{int(uid.rpartition('.')[2]) % 5}"
     told = archive.studies([uid], Caller("X")).get(uid, Attributes())
@@ -141,11 +156,15 @@ WORKS = {
     "delete": Work(_store_many, _deletes, _back),
     "replace": Work(_store_many, _replaces, _old),
     "reconcile": Work(_store_studies, _reconciles, _not_reconciled),
+    "store and reconcile": Work(lambda *_: None, _stores_and_reconciles, _not_reconciled),
 }
 
 
-def cut(folder: Path, work: Work, durability: Durability, most: int) -> Cut:
+def cut(folder: Path, work: Work, durability: Durability, most: int, journal_bytes: int = JOURNAL) -> Cut:
     """Work until so much is acknowledged, cut the power, and look at what is left.
+
+    Args:
+        journal_bytes: size of the archive's journal; 0 for none.
 
     Raises:
         Unavailable: images cannot be mounted here.
@@ -159,21 +178,34 @@ def cut(folder: Path, work: Work, durability: Durability, most: int) -> Cut:
         archive.sync()
         archive.close()
         os.sync()
-        said = _cut(_archive(place, durability), work, most, lambda: shutil.copyfile(image, copy))
+        archive = _archive(place, durability, journal_bytes)
+        said = _cut(archive, work, most, lambda: shutil.copyfile(image, copy))
     with _mounted(copy, folder / "mounted") as place:
         archive = _archive(place, Durability.FULL)
+        journaled = sum(1 for _ in _journaled(place, archive))
         try:
             archive.prepare()
             lost = sum(work.lost(archive, one) for one in said)
-            return Cut(len(said), lost, tuple(_problems(archive)))
+            return Cut(len(said), lost, journaled, tuple(_problems(archive)))
         finally:
             archive.close()
 
 
-def _archive(place: Path, durability: Durability) -> LocalArchive:
+def _archive(place: Path, durability: Durability, journal_bytes: int = 0) -> LocalArchive:
     return LocalArchive(
-        place / "files" / "DICOMDIR", durability=durability, on_conflict=OnConflict.REPLACE, publish_delay=0.02
+        place / "files" / "DICOMDIR",
+        durability=durability,
+        on_conflict=OnConflict.REPLACE,
+        publish_delay=0.02,
+        journal_bytes=journal_bytes,
     )
+
+
+def _journaled(place: Path, archive: LocalArchive) -> Iterator[Entry]:
+    """What the journals tell before anything is put back."""
+    for path in (place / "files.index").glob("index.sqlite.journal-*"):
+        with path.open("rb") as file:
+            yield from entries(path, file.fileno(), archive.identity)
 
 
 def _cut(archive: LocalArchive, work: Work, most: int, copy: Callable[[], object]) -> list[str]:
