@@ -20,7 +20,7 @@ from pathlib import Path
 
 from gateway.archive import fileid, renew
 from gateway.archive.disk import Disk
-from gateway.archive.heads import read_head, required_uids
+from gateway.archive.heads import read_head
 from gateway.archive.incoming import unheld
 from gateway.archive.index import Index
 from gateway.archive.renew import Renewed
@@ -107,7 +107,7 @@ class Exchange:
             head = read_head(staged or before)
         except FileNotFoundError as error:
             raise BadInstance("the instance's file is missing") from error
-        _, uid, study, series = required_uids(head.attributes)
+        _, uid, study, series = head.uids
         if (uid, study) != (instance.sop_instance_uid, self._study):
             raise BadInstance("the file is another instance than the index says, or of another study")
         if staged is None:
@@ -186,7 +186,7 @@ def _forget_unacknowledged(index: Index, disk: Disk, path: Path) -> None:
     if status.st_nlink < 2:
         return
     try:
-        _, uid, study, series = required_uids(read_head(path).attributes)
+        _, uid, study, series = read_head(path).uids
     except BadInstance:  # only where archive.durability does not ask for bytes to be synced
         return
     with index.read() as db:

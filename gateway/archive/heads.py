@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from gateway.archive import syntax
 from gateway.dicom import encoding, tags
 from gateway.dicom.attributes import Attributes, Element, MalformedDataset
 from gateway.dicom.models import COMPUTED_ATTRIBUTES, Level, level_of
-from gateway.dicom.tags import tag_of
+from gateway.dicom.tags import keyword_of, tag_of
 from gateway.errors import BadInstance, StorageError
 
 _STOPS = (tag_of("ContentTemplateSequence"), 0x00290000, 0x00210000)
@@ -26,6 +27,7 @@ _INFLATED = 1 << 20
 _MAX_VALUE = 1 << 16
 """Longer values are bulk data, or an attack, and not for the index."""
 
+_UIDS = (tags.SOPClassUID, tags.SOPInstanceUID, tags.StudyInstanceUID, tags.SeriesInstanceUID)
 _KEYWORDS = """SpecificCharacterSet ImageType InstanceCreationDate InstanceCreationTime SOPClassUID
     SOPInstanceUID AcquisitionDate ContentDate AcquisitionDateTime AcquisitionTime ContentTime
     ConceptNameCodeSequence ReferencedSeriesSequence ReferencedImageSequence AcquisitionNumber InstanceNumber
@@ -55,6 +57,19 @@ class Head:
     size: int
     dataset_offset: int
     attributes: Attributes
+
+    @cached_property
+    def uids(self) -> tuple[str, str, str, str]:
+        """SOP Class, SOP Instance, Study and Series Instance UID.
+
+        Raises:
+            BadInstance: one of them is missing or no UID.
+        """
+        found = tuple(self.attributes.text(tag) for tag in _UIDS)
+        for tag, uid in zip(_UIDS, found, strict=True):
+            if not uid or len(uid) > 64 or uid.strip("0123456789."):
+                raise BadInstance(f"{keyword_of(tag)} is missing or no UID")
+        return found[0], found[1], found[2], found[3]
 
     def of(self, level: Level) -> Attributes:
         """The attributes that belong to one level, with the character set they are written in."""
@@ -150,19 +165,3 @@ def _read(body: bytes, uid: str, stop: int) -> tuple[dict[int, Element], bool]:
         body = zlib.decompressobj(-15).decompress(body, _INFLATED)
     elements, end = encoding.read(body, implicit=uid == syntax.IMPLICIT_LITTLE, stop=stop)
     return elements, end < len(body)
-
-
-def required_uids(attributes: Attributes) -> tuple[str, str, str, str]:
-    """SOP Class, SOP Instance, Study and Series Instance UID.
-
-    Raises:
-        BadInstance: one of them is missing or no UID.
-    """
-    found = tuple(
-        attributes.text(tag)
-        for tag in (tags.SOPClassUID, tags.SOPInstanceUID, tags.StudyInstanceUID, tags.SeriesInstanceUID)
-    )
-    for tag, uid in zip(("SOPClass", "SOPInstance", "StudyInstance", "SeriesInstance"), found, strict=True):
-        if not uid or len(uid) > 64 or uid.strip("0123456789."):
-            raise BadInstance(f"{tag}UID is missing or no UID")
-    return found[0], found[1], found[2], found[3]

@@ -110,8 +110,11 @@ class Run:
         self._at = 0
 
     @classmethod
-    def claim(cls, base: Path, size: int) -> Run:
+    def claim(cls, base: Path, size: int, spare: int = 0) -> Run:
         """Take a file that nobody holds, or make one, with all its blocks written.
+
+        Args:
+            spare: bytes that stay free on the disk.
 
         Raises:
             OSError: there is no room for it.
@@ -122,7 +125,7 @@ class Run:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.fstat(fd).st_nlink and not _begun(fd):
-                    _fill(fd, size)
+                    _fill(fd, size, spare)
                     return cls(path, fd, size)
             except BlockingIOError:
                 pass
@@ -187,6 +190,7 @@ class Journal:
     Args:
         base: the files are named after it.
         size: bytes of both runs together; 0 for no journal.
+        spare: bytes that stay free on its disk.
         identity: of the index the records belong to.
         bring_out: makes durable what was written so far, files, folders and the index's log.
         write_anew: writes the files of records once more, after the disk has failed to bring them out.
@@ -196,12 +200,14 @@ class Journal:
         self,
         base: Path,
         size: int,
+        spare: int,
         identity: Callable[[], bytes],
         bring_out: Callable[[], None],
         write_anew: Callable[[Iterable[Entry]], None],
     ) -> None:
         self._base = base
         self._size = size // 2 // _PAGE * _PAGE
+        self._spare = spare
         self._identity = identity
         self._bring_out = bring_out
         self._write_anew = write_anew
@@ -268,7 +274,7 @@ class Journal:
                 with self._lock:
                     self._free.append(self._full.pop())
             while not self._closed and len(self._free) + (self._run is not None) < 2:
-                run = Run.claim(self._base, self._size)
+                run = Run.claim(self._base, self._size, self._spare)
                 run.begin(self._identity())
                 with self._lock:
                     self._free.append(run)
@@ -362,11 +368,14 @@ def _begun(fd: int) -> bool:
     return os.pread(fd, len(_MAGIC), 0) == _MAGIC
 
 
-def _fill(fd: int, size: int) -> None:
+def _fill(fd: int, size: int, spare: int) -> None:
     """Write every block of a file, so that later writes change nothing but data."""
     if os.fstat(fd).st_size == size:
         return
     os.ftruncate(fd, 0)
+    disk = os.fstatvfs(fd)
+    if disk.f_bavail * disk.f_frsize < size + max(size, spare):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # and not after having filled the disk
     block = bytes(_BLOCK)
     for at in range(0, size, _BLOCK):
         os.pwrite(fd, block[: min(_BLOCK, size - at)], at)

@@ -85,6 +85,7 @@ class LocalArchive:
         self._journal = Journal(
             self._journals,
             journal_bytes if durability is Durability.FULL else 0,
+            min_free,
             lambda: self._index.identity,
             self._bring_out,
             lambda entries: recovery.write_anew(self._disk, entries),

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from gateway.archive import fileid, journal
 from gateway.archive.disk import Disk
-from gateway.archive.heads import read_head, required_uids
+from gateway.archive.heads import read_head
 from gateway.archive.incoming import Incoming
 from gateway.archive.index import Index, file_lock
 from gateway.archive.journal import Entry
@@ -121,7 +121,7 @@ def remove_leftovers(index: Index, disk: Disk, incoming: Incoming) -> int:
 def _forget_unacknowledged(index: Index, disk: Disk, path: Path) -> None:
     inode = path.stat().st_ino
     try:
-        _, uid, study, series = required_uids(read_head(path).attributes)
+        _, uid, study, series = read_head(path).uids
     except BadInstance:  # a power cut before its bytes were synced: what they said of its place is lost
         _forget_lost(index, disk, inode)
         return

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, metrics
 from gateway.archive import fileid, rows
 from gateway.archive.disk import Disk
-from gateway.archive.heads import Head, head_of, read_head, required_uids
+from gateway.archive.heads import Head, head_of, read_head
 from gateway.archive.incoming import Incoming
 from gateway.archive.index import Index
 from gateway.archive.journal import Body, Journal, JournalFull
@@ -101,7 +101,7 @@ class Store:
             BadInstance, Refused, StorageError: it is not kept.
         """
         head = head_of(fd)
-        uids = required_uids(head.attributes)
+        uids = head.uids
         if uids[:2] != (request.sop_class_uid, request.sop_instance_uid):
             raise Refused("data set and command name different instances", Status.DATASET_DOES_NOT_MATCH_SOP_CLASS)
         candidates = fileid.candidates(*uids[2:], uids[1])
@@ -274,7 +274,7 @@ def add_instance(db: sqlite3.Connection, head: Head, file_id: str, now: float, r
     Args:
         row: the number it had before it was lost.
     """
-    sop_class, uid, study_uid, series_uid = required_uids(head.attributes)
+    sop_class, uid, study_uid, series_uid = head.uids
     _bury(db, uid)
     series = rows.known_series(db, series_uid, study_uid) or _add_series(db, head, now)
     ((made,),) = db.execute(
@@ -289,7 +289,7 @@ def add_instance(db: sqlite3.Connection, head: Head, file_id: str, now: float, r
 
 def _add_series(db: sqlite3.Connection, head: Head, now: float) -> int:
     """The row of an instance's series, made with its parents as far as they are new."""
-    study_uid, series_uid = required_uids(head.attributes)[2:]
+    study_uid, series_uid = head.uids[2:]
     above = head.of(Level.PATIENT)
     patient = rows.add_patient(db, rows.patient_key(above, study_uid), above)
     study = rows.add_study(db, patient, study_uid, head.of(Level.STUDY), now)

@@ -211,7 +211,7 @@ class Verifier:
         """Take a file into the index under its own name, or under one of ours where that is no File ID."""
         try:
             head = heads.read_head(self._disk.root / file_id)
-            _, uid, study, series = heads.required_uids(head.attributes)
+            _, uid, study, series = head.uids
         except (BadInstance, FileNotFoundError):
             return False
         place = file_id

@@ -137,10 +137,10 @@ def _stores_and_reconciles(archive: LocalArchive, count: int, say: Say) -> None:
     """One instance of each study has been corrected by its sender already, so that its file stays."""
     reconciler = Reconciler(archive, "GATEWAY")
     for study in range(1, count + 1):
-        uid, leading = f"1.2.3.1.{study}", {"PatientID": f"NEW-{study % 5}"}
+        uid, corrected = f"1.2.3.1.{study}", f"NEW-{study % 5}"
         send(archive, instance(1, study, number=1))
-        send(archive, instance(1, study, number=2, **leading))
-        reconciler.reconcile(StudyDifference(uid, Attributes.of(leading), ()))
+        send(archive, instance(1, study, number=2, PatientID=corrected))
+        reconciler.reconcile(StudyDifference(uid, Attributes.of({"PatientID": corrected}), ()))
         say(uid)
 
 

@@ -268,7 +268,7 @@ def test_a_disk_that_failed_gets_the_files_once_more(tmp_path: Path) -> None:
             raise OSError(5, "Input/output error")
 
     one = Journal(
-        tmp_path / "j", 1 << 16, lambda: IDENTITY, bring_out, lambda found: anew.append([e.row for e in found])
+        tmp_path / "j", 1 << 16, 0, lambda: IDENTITY, bring_out, lambda found: anew.append([e.row for e in found])
     )
     source = tmp_path / "file"
     source.write_bytes(bytes(4096))
@@ -292,7 +292,7 @@ def test_a_journal_that_cannot_be_brought_out_stays(tmp_path: Path) -> None:
     def refuse() -> None:
         raise OSError(5, "Input/output error")
 
-    one = Journal(tmp_path / "j", 1 << 16, lambda: IDENTITY, refuse, lambda _: None)
+    one = Journal(tmp_path / "j", 1 << 16, 0, lambda: IDENTITY, refuse, lambda _: None)
     source = tmp_path / "file"
     source.write_bytes(bytes(4096))
     fd = os.open(source, os.O_RDONLY)
@@ -304,3 +304,10 @@ def test_a_journal_that_cannot_be_brought_out_stays(tmp_path: Path) -> None:
         one.close()
     path = written.run.path
     assert [e.row for e in journal.entries(path, os.open(path, os.O_RDONLY), IDENTITY)] == [1]
+
+
+def test_a_disk_without_room_is_not_filled(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    with pytest.raises(OSError, match="No space"):
+        Run.claim(tmp_path / "j", 1 << 16, free)
+    assert list(tmp_path.iterdir()) == []
