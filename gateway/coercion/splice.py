@@ -40,6 +40,8 @@ def splice(stored: StoredInstance, patch: Patch | Choose) -> Outgoing:
         BadInstance: the file is not the data set it should be, or inflates to more than 512 MiB.
         StorageError: the file cannot be read.
     """
+    if isinstance(patch, Patch) and not patch.changes:
+        return Outgoing.untouched(stored)
     syntax = syntax_of(stored.transfer_syntax_uid)
     try:
         with HeadReader(stored) as reader:
