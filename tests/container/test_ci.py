@@ -4,6 +4,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from tests.support.tools import PACKAGES
+
 SCRIPT = Path(".ci/run")
 
 
@@ -16,6 +18,10 @@ def test_it_reads_no_input_and_requires_the_peers() -> None:
     text = SCRIPT.read_text("utf-8")
     assert "exec </dev/null" in text
     assert "GATEWAY_PEERS=required" in text
+
+
+def test_it_installs_every_package_that_tests_need() -> None:
+    assert set(re.findall(r"missing\+=\((\S+)\)", SCRIPT.read_text("utf-8"))) == set(PACKAGES)
 
 
 def test_what_it_calls_without_asking_exists() -> None:
