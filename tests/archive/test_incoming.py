@@ -44,7 +44,7 @@ def test_a_name_given_up_goes_and_its_file_is_closed(incoming: Incoming) -> None
 
     def closed() -> bool:
         try:
-            return os.readlink(f"/proc/self/fd/{fd}") != f"{path} (deleted)"
+            return str(Path(f"/proc/self/fd/{fd}").readlink()) != f"{path} (deleted)"
         except FileNotFoundError:
             return True
 
