@@ -143,6 +143,7 @@ def settings(upstream: int, downstream: int, **changes: object) -> dict[str, obj
         },
         "ae": {
             "title": "GATEWAY", "port": 0, "workers": 1, "max_associations": 260, "max_associations_per_peer": 240,
+            "max_negotiations_per_address": 240,
             "timeouts": {"acse": "PT1S", "network": "PT1S", "idle": "PT10S"},
         },
         "leading": {

@@ -38,6 +38,9 @@ ASSOCIATIONS = _gauge("associations_active", "Associations open now, by who requ
 ASSOCIATIONS_ACCEPTED = _counter("associations_accepted_total", "Associations accepted, by configured peer.", "peer")
 ASSOCIATIONS_REJECTED = _counter("associations_rejected_total", "Associations rejected, by reason.", "reason")
 REQUESTS = _counter("dimse_requests_total", "DIMSE requests served, by service and status class.", "service", "status")
+REQUESTS_LIMITED = _counter(
+    "dimse_requests_limited_total", "DIMSE requests over their peer's rate: delayed, or refused.", "peer", "outcome"
+)
 REQUEST_SECONDS = _seconds("dimse_request_duration_seconds", "Time from request to final response.", "service")
 
 SENT_BYTES = _counter("instances_sent_bytes_total", "Bytes of data sets sent by C-STORE, sub-operations included.")

@@ -73,9 +73,8 @@ def _supervise(config: Config, listeners: Listeners, count: int, announce: Calla
         roles = {share.name: partial(run_until_stopped, config, listeners, share, _nothing) for share in shares}
 
         def on_death(name: str) -> None:
-            board.note_restart()
             if name != _HTTP:
-                board.set_active(names.index(name), 0)
+                board.wipe(names.index(name))
 
         announce(listeners)
         return Supervisor(roles, on_death=on_death).run()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.dimse.server import Alone, Place
+from gateway.workers.board import Board, Place
 
 
 @dataclass(frozen=True)
@@ -21,4 +21,4 @@ class Share:
     dicom: bool = True
     http: bool = True
     control: Path | None = None
-    place: Place = Alone()  # noqa: RUF009 - it has no state
+    place: Place = field(default_factory=lambda: Board().place())
