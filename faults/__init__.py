@@ -12,6 +12,7 @@
 ``world``      a gateway with its leading archive, destination and clients; ``watch`` its processes and that client
 ``upstream``   faults of the leading archive; ``downstream`` of destinations; ``callers`` of clients; ``machine`` of
                disk, clock and rule files; ``kills`` of processes; ``phases`` the proxy's, on all three sides
+``slowly``     HTTP clients that do not send their requests
 ``mutation``   spoils bytes by a seed; ``hostile`` sends them to a gateway; ``readers`` gives millions to the readers
 ``soak``       all services with real peers for as long as you like
 """

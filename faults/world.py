@@ -150,6 +150,7 @@ def settings(upstream: int, downstream: int, **changes: object) -> dict[str, obj
             "peer": "LEADING", "callers": ["VIEWER", "FLOOD"], "idle": "PT0.05S", "associations": 4,
             "query_cache": {"failure_ttl": "PT0S"}, "breaker": {"failures": 1000000, "retry_after": "PT0.2S"},
         },
+        "http": {"port": 0, "timeout": "PT1S"},
         "retrieve": {"completeness": "off"},
         "logging": {"level": "warning"},
     }  # fmt: skip

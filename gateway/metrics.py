@@ -75,6 +75,9 @@ LEADING_DEGRADED = _counter("leading_degraded_total", "Answers given without the
 QUERY_ANSWERS_DROPPED = _counter("query_answers_dropped_total", "Answers without their unique key, by level.", "level")
 AUDIT_MESSAGES = _counter("audit_messages_total", "Audit messages, delivered or on disk, or lost.", "outcome")
 HTTP_REQUESTS = _counter("http_requests_total", "HTTP requests served, by route and status class.", "route", "status")
+HTTP_LIMITED = _counter(
+    "http_limited_total", "HTTP connections ended as slow or for others (crowd), log-ins not looked at.", "reason"
+)
 HTTP_SECONDS = _seconds("http_request_duration_seconds", "Time to answer an HTTP request.", "route")
 
 CACHE_LOOKUPS = _counter(

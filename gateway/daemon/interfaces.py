@@ -66,6 +66,7 @@ def build_app(config: Config, parts: Parts, share: Share) -> ASGIApp:
         readiness(parts.archive, config.archive.min_free, everywhere.leading_up(parts.leading, share.control)),
         exposition=everywhere.totals(Scrape(parts.archive), share.name, share.control),
         tokens=Tokens.read(http.token_file, http.read_only_token_file),
+        max_login_failures=http.max_login_failures,
         routes=[
             *commitment_web(config, parts.commitment, parts.archive, parts.rules),
             *everywhere.caches(parts.leading.desk, share.control),
