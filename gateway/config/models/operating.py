@@ -37,7 +37,7 @@ class Http(Section):
     timeout: Duration = timedelta(seconds=30)
     """For a request to arrive whole, and for the next part of an answer to be read."""
     max_login_failures: Count = 30
-    """Wrong tokens a minute from one address; more are answered 429 without being looked at. 0 is no limit."""
+    """Wrong or missing tokens a minute from one address; more are answered 429, unseen. 0 is no limit."""
     tls: HttpTls = HttpTls()
 
 
