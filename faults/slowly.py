@@ -13,8 +13,8 @@ from faults.world import BOUND, Broken, Scenario, World, require
 _HEAD = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nX: "
 _BODY = b"PUT /api/logging HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 8000000\r\n\r\n"
 _CHUNKS = b"PUT /api/logging HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-_PROMPT = 2.0
-"""Seconds for /livez and /metrics meanwhile; the machine is busy with the clients, too."""
+_PROMPT = BOUND / 2
+"""Seconds for each of /livez and /metrics meanwhile; the machine is busy with the clients, too."""
 
 
 def senders(world: World) -> str:

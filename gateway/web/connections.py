@@ -80,7 +80,7 @@ class Connection(H11Protocol):
         self._bounds = bounds
         self._tls = tls
         self._line: asyncio.Transport | None = None
-        self._begun = False
+        self._begun = self._lost = False
         self._early = b""
         self._handshake: asyncio.Task[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -125,7 +125,8 @@ class Connection(H11Protocol):
             line.abort()
             self._gone()
             return
-        assert secured is not None
+        if self._lost or secured is None:  # the client was gone before we came to know that it had shaken hands
+            return
         self._begin(secured)
         if self._early:
             self.data_received(self._early)
@@ -136,6 +137,7 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is closed."""
+        self._lost = True
         self._gone()
         if self._begun:
             super().connection_lost(exc)

@@ -68,7 +68,7 @@ def test_nobody_else_waits() -> None:
         began = monotonic()
         for _ in range(100):
             assert len(list(other.find(STUDY_ROOT_FIND, QUERY))) == 3
-        assert monotonic() - began < 2
+        assert monotonic() - began < 10  # at five a second it would be 20
         stop.set()
         flood.join()
 

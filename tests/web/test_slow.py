@@ -135,7 +135,7 @@ def test_whoever_sends_at_once_is_answered_among_hundreds_that_do_not(serve: Ser
                 began = monotonic()
                 for path in ("/livez", "/metrics"):
                     assert httpx.get(client.base_url.join(path), trust_env=False, timeout=20).status_code == 200
-                assert monotonic() - began < 2
+                assert monotonic() - began < 10  # of a deadline of 30
         patient.sendall(b"x" * 1000)  # of another address than the crowd, so that it was not ended for others
         assert patient.recv(4096).startswith(b"HTTP/1.1 200")
     assert ended_as("crowd") >= 280
