@@ -13,6 +13,7 @@
 ``upstream``   faults of the leading archive; ``downstream`` of destinations; ``callers`` of clients; ``machine`` of
                disk, clock, power and rule files, ``disk`` of its calls; ``kills`` of processes; ``phases`` the
                proxy's, on all three sides
+``slowly``     HTTP clients that do not send their requests
 ``mutation``   spoils bytes by a seed; ``hostile`` sends them to a gateway; ``readers`` gives millions to the readers
 ``soak``       all services with real peers for as long as you like; ``jobs`` what they do, ``trend`` what memory does
 ``stopping``   ends what was started when somebody interrupts

@@ -9,12 +9,15 @@ import tempfile
 import warnings
 from pathlib import Path
 
-from faults import callers, downstream, hostile, kills, machine, phases, readers, upstream
+from faults import callers, downstream, hostile, kills, machine, phases, readers, slowly, upstream
 from faults.report import Report
 from faults.stopping import stop_on_signals
 from faults.world import Outcome, carry_out, world
 
-_WORLD = [*upstream.SCENARIOS, *downstream.SCENARIOS, *callers.SCENARIOS, *hostile.SCENARIOS, *phases.SCENARIOS]
+_WORLD = [
+    *upstream.SCENARIOS, *downstream.SCENARIOS, *callers.SCENARIOS, *slowly.SCENARIOS, *hostile.SCENARIOS,
+    *phases.SCENARIOS,
+]  # fmt: skip
 
 
 def main() -> int:

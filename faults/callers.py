@@ -111,8 +111,8 @@ def too_many(world: World) -> str:
                 open_at_once[0] += 1
             except _Rejected:
                 rejected[0] += 1
-        require(open_at_once[0] <= 260, f"{open_at_once[0]} open at once, 260 are allowed")
-        require(rejected[0] >= 20, f"{rejected[0]} rejected of 280")
+        require(open_at_once[0] == 240, f"{open_at_once[0]} open at once, 240 are allowed to a peer in all workers")
+        require(rejected[0] == 40, f"{rejected[0]} rejected of 280")
     wait_until(lambda: _associations(world) <= 1, "the slots are free", seconds=2 * BOUND)
     return f"{open_at_once[0]} accepted, {rejected[0]} rejected with 2/3/2"
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from struct import pack
+from threading import Event
 from time import monotonic
 
 from faults.scripted import Behaviour, Line, Scripted, finds
 from faults.watch import FIND
-from faults.world import BOUND, NEW, STUDY, Scenario, World, question, require, together, told
+from faults.world import BOUND, MOST, NEW, STUDY, Scenario, World, question, require, together, told
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.status import Status
 from gateway.dicom.tags import StudyInstanceUID
@@ -201,19 +202,26 @@ def _unfinished(name: str, behaviour: Behaviour) -> Scenario:
     return Scenario(f"leading archive: {name}", run)
 
 
-def endless(world: World) -> str:
-    """Answers without end: the caller hangs up, and the archive is told."""
-    sent, ended = [0], [False]
+class _Endless:
+    """Answers for as long as anybody listens."""
 
-    def forever(line: Line, context: int, command: Command, _: bytes) -> None:
+    def __init__(self) -> None:
+        self.sent = 0
+        self.ended = Event()
+
+    def __call__(self, line: Line, context: int, command: Command, _: bytes) -> None:
         try:
             while not line.ended.is_set():
-                other = Attributes.of({"PatientName": "X", "StudyInstanceUID": f"1.2.3.{sent[0]}"})
+                other = Attributes.of({"PatientName": "X", "StudyInstanceUID": f"1.2.3.{self.sent}"})
                 line.answer(context, command, PENDING, other)
-                sent[0] += 1
+                self.sent += 1
         finally:
-            ended[0] = True
+            self.ended.set()
 
+
+def endless(world: World) -> str:
+    """Answers without end: the caller hangs up, and the archive is told."""
+    forever = _Endless()
     with _instead(world, finds(forever)):
         world.forget()
         began = monotonic()
@@ -226,10 +234,26 @@ def endless(world: World) -> str:
         except UpstreamError:
             pass
         association.abort()
-        from tests.support.waiting import wait_until  # noqa: PLC0415
+        require(forever.ended.wait(BOUND), "the archive without end is not hung up on")
+    return f"hung up after {forever.sent} answers, {monotonic() - began:.1f} s"
 
-        wait_until(lambda: ended[0], "the archive without end is hung up on", seconds=BOUND)
-    return f"hung up after {sent[0]} answers, {monotonic() - began:.1f} s"
+
+def endless_heard(world: World) -> str:
+    """Answers without end to a caller who listens: hung up on at leading.max_answers, and not remembered."""
+    forever = _Endless()
+    asked = question(StudyInstanceUID="", PatientID=NEW["PatientID"])
+    with _instead(world, finds(forever)):
+        world.forget()
+        began = monotonic()
+        with connect(world.peer(patience=4 * BOUND), "VIEWER", [(FIND, EXPLICIT)]) as association:
+            heard = sum(1 for _ in association.find(FIND, asked))
+        require(forever.ended.wait(BOUND), "the archive without end is not hung up on")
+        require(heard <= MOST, f"{heard} answers passed on, {MOST} are allowed")
+        seconds = monotonic() - began
+    with connect(world.peer(), "VIEWER", [(FIND, EXPLICIT)]) as association:
+        after = [one.text(StudyInstanceUID) for one in association.find(FIND, asked)]
+    require(after == [STUDY], f"{len(after)} answers once it is repaired")
+    return f"hung up at {MOST} answers, {seconds:.1f} s, the right one as soon as it is repaired"
 
 
 def herd(world: World) -> str:
@@ -260,6 +284,7 @@ SCENARIOS = [
     *(_scenario(name, *lie) for name, lie in _LIES.items()),
     _unfinished("an answer, then A700H", finds(_partial)),
     _unfinished("an answer, then a cut", finds(_cut)),
-    Scenario("leading archive: endless answers", endless),
+    Scenario("leading archive: endless answers, and a caller who leaves", endless),
+    Scenario("leading archive: endless answers, and a caller who listens", endless_heard),
     Scenario("leading archive: hanging, and a herd", herd),
 ]

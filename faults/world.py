@@ -36,6 +36,8 @@ DEADLINE = 1.0
 """Seconds, for everything the gateway waits for in these worlds."""
 BOUND = 8.0
 """Seconds within which any request has to be answered: several deadlines in a row, on a busy machine."""
+MOST = 20_000
+"""Answers of the leading archive that are listened to."""
 CALM = Held(memory=24 << 20, descriptors=6, threads=3, databases=90)
 """What a gateway may hold more after a scenario than before, for each worker process."""
 
@@ -143,12 +145,15 @@ def settings(upstream: int, downstream: int, **changes: object) -> dict[str, obj
         },
         "ae": {
             "title": "GATEWAY", "port": 0, "workers": 1, "max_associations": 260, "max_associations_per_peer": 240,
+            "max_negotiations_per_address": 240,
             "timeouts": {"acse": "PT1S", "network": "PT1S", "idle": "PT10S"},
         },
         "leading": {
             "peer": "LEADING", "callers": ["VIEWER", "FLOOD"], "idle": "PT0.05S", "associations": 4,
+            "max_answers": MOST,
             "query_cache": {"failure_ttl": "PT0S"}, "breaker": {"failures": 1000000, "retry_after": "PT0.2S"},
         },
+        "http": {"port": 0, "timeout": "PT1S"},
         "retrieve": {"completeness": "off"},
         "logging": {"level": "warning"},
     }  # fmt: skip

@@ -53,6 +53,8 @@ class UpstreamKind(Enum):
     TIMEOUT = "timeout"
     STATUS = "status"
     PROTOCOL = "protocol"
+    ENDLESS = "endless"
+    """It answered more than anybody could want, and went on."""
     CIRCUIT_OPEN = "circuit_open"
     BUSY = "busy"
     """We have as many associations with it as we may, so it was not asked."""

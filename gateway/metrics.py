@@ -80,6 +80,9 @@ ASSOCIATIONS_REJECTED = _counter(
     "associations_rejected_total", "Associations rejected, or lost in the TLS handshake, by reason.", "reason"
 )
 REQUESTS = _counter("dimse_requests_total", "DIMSE requests served, by service and status class.", "service", "status")
+REQUESTS_LIMITED = _counter(
+    "dimse_requests_limited_total", "DIMSE requests over their peer's rate: delayed, or refused.", "peer", "outcome"
+)
 REQUEST_SECONDS = _seconds(
     "dimse_request_duration_seconds", "Time from request to final response, by service and status.", "service", "status"
 )
@@ -185,6 +188,9 @@ COMMITMENT_TRANSACTIONS = _gauge("commitment_transactions", "Transactions in the
 
 AUDIT_MESSAGES = _counter("audit_messages_total", "Audit messages, delivered or on disk, or lost.", "outcome")
 HTTP_REQUESTS = _counter("http_requests_total", "HTTP requests served, by route and status class.", "route", "status")
+HTTP_LIMITED = _counter(
+    "http_limited_total", "HTTP connections ended as slow or for others (crowd), log-ins not looked at.", "reason"
+)
 HTTP_SECONDS = _seconds("http_request_duration_seconds", "Time to answer an HTTP request.", "route")
 RESTARTS = _counter("process_restarts_total", "Processes of the gateway that died and were replaced.")
 

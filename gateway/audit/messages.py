@@ -58,12 +58,14 @@ class Participant:
     Attributes:
         address: its network address, where known.
         role: source or destination of what was transferred or asked.
+        is_person: a user of the operating system; ``aet`` is the name then.
     """
 
     aet: str
     address: str = ""
     role: Code | None = None
     is_requestor: bool = False
+    is_person: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,8 @@ def _code(parent: Element, name: str, code: Code) -> None:
 def _participant(root: Element, participant: Participant) -> None:
     requestor = str(participant.is_requestor).lower()
     found = SubElement(root, "ActiveParticipant", UserID=_text(participant.aet) or "unknown", UserIsRequestor=requestor)
-    found.set("AlternativeUserID", f"AETITLES={_text(participant.aet)}")
+    if not participant.is_person:
+        found.set("AlternativeUserID", f"AETITLES={_text(participant.aet)}")
     if participant.address:
         found.set("NetworkAccessPointID", _text(participant.address))
         found.set("NetworkAccessPointTypeCode", "2" if _is_address(participant.address) else "1")

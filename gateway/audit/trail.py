@@ -227,3 +227,29 @@ class Trail:
         if isinstance(self._sink, Spool) and self._sink.waits:
             with suppress(OSError):  # tried again a little later
                 self._sink.flush()
+
+
+class Written:
+    """A trail for a process that ends soon: :meth:`put` writes at once, and what fails is for the caller to say."""
+
+    def __init__(
+        self, sink: Sink, *, source: str, site: str = "", clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._sink = sink
+        self._source = source
+        self._site = site
+        self.clock = clock
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._sink.close()
+
+    def put(self, event: Event) -> None:
+        """Write an event.
+
+        Raises:
+            OSError: neither collector nor disk takes it.
+        """
+        self._sink.write(to_xml(event, self._source, self._site))

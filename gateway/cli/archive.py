@@ -6,7 +6,7 @@ The verbs and a running gateway share the index and take turns by its lock files
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -18,9 +18,11 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from gateway.archive.local import LocalArchive
 from gateway.archive.verify import counts
-from gateway.cli.common import OPERATION_FAILED, ConfigOption, JsonOption, configuration, print_json, print_table
+from gateway.cli.common import OPERATION_FAILED, ConfigOption, JsonOption, configuration, print_json, print_table, warn
 from gateway.daemon.archiving import build_archive
+from gateway.daemon.auditing import tell_of_deletion
 from gateway.dicom.models import Level
+from gateway.errors import StorageError
 
 group = typer.Typer(help="Look after the local archive, running or not.", no_args_is_help=True)
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -119,9 +121,10 @@ def delete(
         typer.confirm(f"Delete {', '.join(f'{level.name.lower()} {uid}' for level, uid in wanted)}?", abort=True)
     with _opened(config) as archive:
         done = [archive.delete(level, uid) for level, uid in wanted]
+        studies = sorted({uid for one in done for uid in one.studies})
+        _tell(config, archive, studies)
         archive.sync()
     instances, size = sum(one.instances for one in done), sum(one.size for one in done)
-    studies = sorted({uid for one in done for uid in one.studies})
     if as_json:
         print_json({"instances": instances, "bytes": size, "studies": studies})
     else:
@@ -161,6 +164,8 @@ def retain(
     """Delete the studies that archive.retain in the configuration lets go."""
     with _opened(config) as archive:
         gone = archive.retain(dry_run=dry_run)
+        if not dry_run:
+            _tell(config, archive, [one.study_instance_uid for one in gone])
     if as_json:
         print_json({"dry_run": dry_run, "studies": [asdict(one) for one in gone]})
         return
@@ -196,6 +201,13 @@ def verify(
         said = ", ".join(f"{count} x {kind}" for kind, count in left.items()) or "index, DICOMDIR and disk agree"
         print(f"{instances} instances: {said}{f'; {mended} mended' if mended else ''}")
     return OPERATION_FAILED if left else 0
+
+
+def _tell(config: Path | None, archive: LocalArchive, studies: Sequence[str]) -> None:
+    try:
+        tell_of_deletion(configuration(config), archive, studies)
+    except (OSError, StorageError) as error:
+        warn(f"deleted, but the audit trail cannot be written: {getattr(error, 'strerror', None) or error}")
 
 
 def _human(size: float) -> str:

@@ -120,6 +120,7 @@ Size = Annotated[
 ]
 Integer = Annotated[int, BeforeValidator(_not_bool)]
 Count = Annotated[Integer, Field(ge=0)]
+Frequency = Annotated[float, BeforeValidator(_not_bool), Field(ge=0, allow_inf_nan=False)]
 Port = Annotated[Integer, Field(ge=0, le=65535)]
 RemotePort = Annotated[Integer, Field(ge=1, le=65535)]
 AETitle = Annotated[str, AfterValidator(ae_title), Field(examples=["GATEWAY"])]

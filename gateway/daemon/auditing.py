@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from gateway.archive.index import file_lock
 from gateway.archive.local import LocalArchive
 from gateway.audit.messages import Action, Code, Event, Outcome, Participant, QueryObject, Study
-from gateway.audit.trail import FileSink, Sink, Spool, SyslogSink, Trail
+from gateway.audit.trail import FileSink, Sink, Spool, SyslogSink, Trail, Written
 from gateway.config import Config
 from gateway.config.models import Transport
 from gateway.dicom import tags
@@ -19,6 +23,8 @@ from gateway.dicom.models import SERVICES
 from gateway.dimse.ports import StoreRequest
 from gateway.dimse.sopclasses import EXPLICIT
 
+_NOBODY_LOGGED_IN = 2**32 - 1
+"""The login UID of services and containers."""
 _FIND = {service.model: service.find for service in SERVICES}
 
 
@@ -28,25 +34,59 @@ def build_auditor(config: Config, name: str, archive: LocalArchive, stack: ExitS
     Args:
         name: of the process, so that several have a spool each.
     """
+    sink = _sink(config, name)
+    if sink is None:
+        return None
+    trail = stack.enter_context(Trail(sink, source=config.ae.title, site=config.audit.site))
+    return Auditor(trail, config.ae.title, archive)
+
+
+def _sink(config: Config, name: str) -> Sink | None:
     section = config.audit
-    sink: Sink | None = None
     collector, spool = section.syslog, section.syslog.spool
     if collector.host and spool is not None:
         sender = SyslogSink(collector.host, collector.port, tcp=collector.transport is Transport.TCP)
-        sink = Spool(sender, spool.with_name(f"{spool.name}.{name}"))
-    elif section.file is not None:
-        sink = FileSink(section.file)
-    if sink is None:
-        return None
-    trail = stack.enter_context(Trail(sink, source=config.ae.title, site=section.site))
-    return Auditor(trail, config.ae.title, archive)
+        return Spool(sender, spool.with_name(f"{spool.name}.{name}"))
+    return FileSink(section.file) if section.file is not None else None
+
+
+def tell_of_deletion(config: Config, archive: LocalArchive, uids: Sequence[str]) -> None:
+    """Have the configured trail hear of a deletion by a verb, and who ran it.
+
+    A running gateway notices the deletion and tells of it, too, but does not know by whom; one that is not running
+    never hears of it.
+
+    Raises:
+        OSError: the trail cannot be written.
+        StorageError: likewise.
+    """
+    sink, spool = _sink(config, "verb"), config.audit.syslog.spool
+    if sink is None or not uids:
+        return
+    with ExitStack() as stack:
+        if spool is not None:  # which verbs that run at the same time share
+            stack.enter_context(file_lock(spool.with_name(f"{spool.name}.verb.lock")))
+        trail = stack.enter_context(Written(sink, source=config.ae.title, site=config.audit.site))
+        Auditor(trail, config.ae.title, archive).deleted(uids, operator())
+
+
+def operator() -> str:
+    """Who logged in to this machine and runs this process, also where it is another user's by sudo or su since."""
+    login = -1
+    with suppress(OSError, ValueError):
+        login = int(Path("/proc/self/loginuid").read_text("ascii"))
+    number = login if 0 <= login < _NOBODY_LOGGED_IN else os.getuid()
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
 
 
 @dataclass(frozen=True)
 class Auditor:
     """Turns what happens into audit messages; every method may be called from any thread."""
 
-    trail: Trail
+    trail: Trail | Written
     aet: str
     archive: LocalArchive
 
@@ -65,10 +105,11 @@ class Auditor:
             type=Code.SOFTWARE_CONFIGURATION, subject=subject,
         )  # fmt: skip
 
-    def deleted(self, uids: Sequence[str]) -> None:
-        """Studies, or parts of them, were deleted."""
+    def deleted(self, uids: Sequence[str], person: str = "") -> None:
+        """Studies, or parts of them, were deleted; by a person, where one is known."""
+        who = [Participant(person, is_requestor=True, is_person=True)] if person else []
         studies = [Study(uid) for uid in uids]
-        self._put(Code.STUDY_DELETED, Action.DELETE, Outcome.SUCCESS, [self._me(None)], studies=studies)
+        self._put(Code.STUDY_DELETED, Action.DELETE, Outcome.SUCCESS, [*who, self._me(None)], studies=studies)
 
     def login_failed(self, address: str) -> None:
         """The HTTP interface was asked with a wrong token, or without one."""

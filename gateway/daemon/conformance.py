@@ -146,6 +146,7 @@ def _association(ae: Ae) -> Iterator[tuple[str, object]]:
     yield "Maximum PDU length announced (`ae.max_pdu`)", ae.max_pdu
     yield "Associations accepted at once (`ae.max_associations`)", ae.max_associations
     yield "Associations of one peer at once (`ae.max_associations_per_peer`)", ae.max_associations_per_peer
+    yield "Negotiations of one address at once (`ae.max_negotiations_per_address`)", ae.max_negotiations_per_address
     yield "Asynchronous operations window", "not negotiated: one operation at a time"
     yield "User identity", "not used"
     yield "Time to negotiate (`ae.timeouts.acse`)", format_duration(ae.timeouts.acse)

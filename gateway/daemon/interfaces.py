@@ -20,7 +20,8 @@ from gateway.daemon.share import Share
 from gateway.dimse.acceptor import Deadlines
 from gateway.dimse.policy import PeerPolicy
 from gateway.dimse.ports import Policy
-from gateway.dimse.server import Endpoint, Limits, Server
+from gateway.dimse.server import Endpoint, Server
+from gateway.dimse.slots import Limits
 from gateway.web.access import Tokens
 from gateway.web.app import create_app
 from gateway.web.logging import logging_routes
@@ -47,7 +48,12 @@ def build_server(config: Config, parts: Parts, listener: socket.socket, share: S
             idle=ae.timeouts.idle.total_seconds(),
             network=ae.timeouts.network.total_seconds(),
         ),
-        limits=Limits(associations=ae.max_associations, per_address=ae.max_associations_per_peer, max_pdu=ae.max_pdu),
+        limits=Limits(
+            associations=ae.max_associations,
+            negotiating=ae.max_negotiations_per_address,
+            rate=peers.rate(ae.max_associations_per_second),
+            max_pdu=ae.max_pdu,
+        ),
         place=share.place,
     )
 
@@ -63,6 +69,7 @@ def build_app(config: Config, parts: Parts, share: Share) -> ASGIApp:
         checks,
         exposition=everywhere.totals(scrape, share.name, share.control),
         tokens=Tokens.read(http.token_file, http.read_only_token_file),
+        max_login_failures=http.max_login_failures,
         routes=[
             *commitment_web(config, parts.commitment, parts.archive, parts.rules),
             *everywhere.caches(parts.leading.desk, share.control),

@@ -87,6 +87,7 @@ def _options(section: LeadingSection) -> Options:
         parallel=section.parallel,
         associations=section.associations,
         idle=section.idle.total_seconds(),
+        max_answers=section.max_answers,
         failures=section.breaker.failures,
         retry_after=section.breaker.retry_after.total_seconds(),
     )

@@ -7,11 +7,12 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from gateway.config import Config
 from gateway.dimse.server import listen as listen_dicom
+from gateway.dimse.tls import server_context
+from gateway.errors import ConfigError
 from gateway.web.server import listen as listen_http
 
 
@@ -29,7 +30,7 @@ class Listeners:
         Raises:
             ConfigError: an address is in use, not of this machine, or not permitted.
         """
-        http_certificate(config)
+        http_tls(config)
         dicom = _bound(config, "ae", listen_dicom, config.ae.bind, config.ae.port)
         try:
             return cls(dicom, _bound(config, "http", listen_http, config.http.bind, config.http.port))
@@ -67,8 +68,8 @@ def _bound(
         raise config.complaint((section, "port"), text, "is another gateway running? 0 takes a free port") from error
 
 
-def http_certificate(config: Config) -> tuple[Path, Path] | None:
-    """Certificate and key of the HTTP port; the configuration has both or none.
+def http_tls(config: Config) -> ssl.SSLContext | None:
+    """TLS of the HTTP port; None when it speaks in clear. The configuration has both files or none.
 
     Raises:
         ConfigError: they cannot be used.
@@ -77,7 +78,6 @@ def http_certificate(config: Config) -> tuple[Path, Path] | None:
     if tls.certificate is None or tls.key is None:
         return None
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key)
-    except OSError as error:  # ssl.SSLError is one
-        raise config.complaint(("http", "tls", "certificate"), f"cannot be used: {error.strerror or error}") from error
-    return tls.certificate, tls.key
+        return server_context(tls.certificate, tls.key, None)
+    except ConfigError as error:
+        raise config.complaint(("http", "tls", "certificate"), f"cannot be used: {error.problems[0]}") from error

@@ -10,9 +10,10 @@ from gateway.config import Config
 from gateway.config.models import Peer as PeerSection
 from gateway.config.models import Permission, Send
 from gateway.dimse.policy import KnownCaller
-from gateway.dimse.ports import Peer, Timeouts, Verb
+from gateway.dimse.ports import Allowance, Peer, Timeouts, Verb
 from gateway.dimse.tls import client_context, server_context
 from gateway.logs import get_logger
+from gateway.rates import Rate
 from gateway.retrieve.destinations import Destination, Destinations
 from gateway.retrieve.limits import Limits as SendLimits
 
@@ -56,8 +57,15 @@ def known_callers(config: Config) -> list[KnownCaller]:
             continue
         verbs = frozenset(Verb(one.value) for one in section.allow if one is not Permission.DELETE)
         networks = tuple(ip_network(one) for one in section.addresses) or _networks_of(name, section.host)
-        callers.append(KnownCaller(name, section.aet, verbs, networks))
+        most = section.max_associations or config.ae.max_associations_per_peer
+        allowance = Allowance(most, rate(section.max_requests_per_second))
+        callers.append(KnownCaller(name, section.aet, verbs, networks, allowance))
     return callers
+
+
+def rate(per_second: float) -> Rate | None:
+    """A configured rate, with what may come in a second as its burst; None where there is no limit."""
+    return Rate(per_second, max(1.0, per_second)) if per_second else None
 
 
 def _networks_of(name: str, host: str) -> tuple[IPv4Network | IPv6Network, ...]:

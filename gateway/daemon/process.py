@@ -18,10 +18,11 @@ from gateway.coercion.reload import Reloader
 from gateway.config import Config
 from gateway.daemon.everywhere import control_verbs
 from gateway.daemon.interfaces import build_app, build_server
-from gateway.daemon.listeners import Listeners, http_certificate
+from gateway.daemon.listeners import Listeners, http_tls
 from gateway.daemon.parts import open_parts
 from gateway.daemon.share import Share
 from gateway.errors import ConfigError
+from gateway.web.connections import Bounds
 from gateway.web.server import WebServer
 from gateway.workers.control import ControlServer
 
@@ -63,7 +64,9 @@ class Process:
                 stack.callback(server.stop, DRAIN_SECONDS)
             if self._share.http:
                 app = build_app(self._config, parts, self._share)
-                web = WebServer(app, self._listeners.http, http_certificate(self._config))
+                http = self._config.http
+                bounds = Bounds(http.max_connections, http.timeout.total_seconds())
+                web = WebServer(app, self._listeners.http, bounds, http_tls(self._config))
                 web.start()
                 stack.callback(web.stop)
             self._stack = stack.pop_all()

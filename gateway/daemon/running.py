@@ -75,7 +75,7 @@ def _supervise(config: Config, listeners: Listeners, count: int, announce: Calla
         def on_death(name: str) -> None:
             board.note_restart()
             if name != _HTTP:
-                board.set_active(names.index(name), 0)
+                board.wipe(names.index(name))
 
         announce(listeners)
         return Supervisor(roles, on_death=on_death, on_stop=listeners.refuse).run()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.dimse.server import Alone, Place
+from gateway.workers.board import Board, Place
 
 
 @dataclass(frozen=True)
@@ -23,5 +23,5 @@ class Share:
     dicom: bool = True
     http: bool = True
     control: Path | None = None
-    place: Place = Alone()  # noqa: RUF009 - it has no state
+    place: Place = field(default_factory=lambda: Board().place())
     restarts: Callable[[], int] = int

@@ -11,7 +11,7 @@ import itertools
 import os
 import socket
 import ssl
-from collections.abc import Callable
+import threading
 from dataclasses import dataclass
 from time import monotonic
 
@@ -32,14 +32,17 @@ from gateway.dimse.negotiation import (
     negotiated,
     preflight,
 )
+from gateway.dimse.pacing import Pace
 from gateway.dimse.pdu import Control, ProtocolError
-from gateway.dimse.ports import Policy
+from gateway.dimse.ports import Admission, Policy
 from gateway.dimse.reception import Reception
 from gateway.dimse.services import Dispatcher
 from gateway.dimse.session import Session
+from gateway.dimse.slots import Full, Slot
 from gateway.dimse.wire import Channel, Lost, unexpected
 from gateway.errors import UpstreamKind
 from gateway.logs import bound, get_logger
+from gateway.rates import Buckets
 
 _log = get_logger("dimse")
 _numbers = itertools.count(1)
@@ -64,6 +67,8 @@ class Deadlines:
     """For the response to a C-STORE sub-operation of a C-GET."""
     network: float = 30.0
     """For one PDU to be read or written whole."""
+    turn: float = 10.0
+    """For a request over its peer's rate to get its turn; callers wait 30 s and more for a response."""
     linger: float = 5.0
     """For the peer to close after A-RELEASE-RP, A-ASSOCIATE-RJ or A-ABORT (Sta13)."""
 
@@ -78,6 +83,7 @@ class Acceptor:
     deadlines: Deadlines
     max_length: int
     tls: ssl.SSLContext | None
+    buckets: Buckets
 
 
 class AcceptedAssociation:
@@ -87,10 +93,13 @@ class AcceptedAssociation:
         idle: no operation is running, so a stopping server need not wait for it.
     """
 
-    def __init__(self, acceptor: Acceptor, sock: socket.socket, address: str, stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self, acceptor: Acceptor, sock: socket.socket, address: str, slot: Slot, stopping: threading.Event
+    ) -> None:
         self._acceptor = acceptor
         self._sock = sock
         self._address = address
+        self._slot = slot
         self._stopping = stopping
         self._channel: Channel | None = None
         self.idle = True
@@ -126,9 +135,9 @@ class AcceptedAssociation:
             self._channel.abort(reason)
 
     def _ended(self, error: Lost) -> None:
-        if self._stopping() or error.kind is UpstreamKind.TIMEOUT:
+        if self._stopping.is_set() or error.kind is UpstreamKind.TIMEOUT:
             self._abort(pdu.AbortReason.NOT_SPECIFIED)
-        if not self._stopping():
+        if not self._stopping.is_set():
             _log.info("association ended", reason=error.message)
 
     def _run(self) -> None:
@@ -149,7 +158,10 @@ class AcceptedAssociation:
             request.calling, request.called, self._address, request.identity
         )
         if isinstance(answer, AssociateReject):
-            self._reject(channel, request, answer)
+            self._reject(channel, request, answer, _REASONS.get(answer, "other"))
+            return
+        if not self._slot.admit(answer.peer, answer.allowance.associations):
+            self._reject(channel, request, Full.PEER.reject, Full.PEER.value)
             return
         settled = self._acceptor.reception.answer(first.data, request, answer.verbs)
         channel.send(settled.pdu)
@@ -160,6 +172,7 @@ class AcceptedAssociation:
             answer,
             _settled(settled.accept),
             deadlines.dimse,
+            self._pace(answer),
         )
         with bound(peer=answer.peer or "unknown", calling=request.calling):
             metrics.ASSOCIATIONS_ACCEPTED.labels(answer.peer or "unknown").inc()
@@ -172,8 +185,14 @@ class AcceptedAssociation:
             metrics.ASSOCIATIONS_REJECTED.labels("tls").inc()
             raise
 
-    def _reject(self, channel: Channel, request: AssociateRequest, reject: AssociateReject) -> None:
-        metrics.ASSOCIATIONS_REJECTED.labels(_REASONS.get(reject, "other")).inc()
+    def _pace(self, admission: Admission) -> Pace | None:
+        acceptor, rate = self._acceptor, admission.allowance.requests
+        if rate is None:
+            return None
+        return Pace(admission.peer, rate, acceptor.buckets, acceptor.deadlines.turn, self._stopping)
+
+    def _reject(self, channel: Channel, request: AssociateRequest, reject: AssociateReject, reason: str) -> None:
+        metrics.ASSOCIATIONS_REJECTED.labels(reason).inc()
         _log.warning(
             "association rejected",
             calling=request.calling,
@@ -185,7 +204,7 @@ class AcceptedAssociation:
 
     def _serve(self, session: Session) -> None:
         deadlines = self._acceptor.deadlines
-        while not self._stopping():
+        while not self._stopping.is_set():
             message = self._next(session.exchange, deadlines.idle)
             if message is None:
                 return

@@ -12,7 +12,7 @@ from gateway.dimse.negotiation import (
     AssociateReject,
     UserIdentity,
 )
-from gateway.dimse.ports import Admission, Verb
+from gateway.dimse.ports import UNLIMITED, Admission, Allowance, Verb
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,14 @@ class KnownCaller:
 
     Attributes:
         networks: where it may call from; empty means anywhere.
+        allowance: how much it may take up.
     """
 
     name: str
     aet: str
     verbs: frozenset[Verb]
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    allowance: Allowance = UNLIMITED
 
     def may_call_from(self, address: str) -> bool:
         """Whether an address is in one of the networks; an IPv4 peer of an IPv6 socket counts as IPv4."""
@@ -65,5 +67,5 @@ class PeerPolicy:
             return CALLED_AE_NOT_RECOGNISED
         for caller in self._callers:
             if caller.aet == calling and caller.may_call_from(address):
-                return Admission(caller.name, caller.verbs)
+                return Admission(caller.name, caller.verbs, caller.allowance)
         return CALLING_AE_NOT_RECOGNISED if self._others is None else Admission("", self._others)

@@ -18,6 +18,7 @@ from gateway.dicom.counter import SubOperations
 from gateway.dicom.identifier import Query, Retrieve
 from gateway.dicom.instance import Outgoing
 from gateway.dimse.negotiation import AssociateReject, UserIdentity
+from gateway.rates import Rate
 
 Cancelled = Callable[[], bool]
 """True after C-CANCEL for the running operation, or when the association is gone."""
@@ -214,16 +215,34 @@ class Verb(Enum):
 
 
 @dataclass(frozen=True)
+class Allowance:
+    """How much a peer may take up, on all its associations together.
+
+    Attributes:
+        associations: at once; 0 is no limit.
+        requests: how often it may ask; None is no limit.
+    """
+
+    associations: int = 0
+    requests: Rate | None = None
+
+
+UNLIMITED = Allowance()
+
+
+@dataclass(frozen=True)
 class Admission:
     """A caller that is let in.
 
     Attributes:
         peer: the name of the configured peer it was recognised as.
         verbs: what it may do; the presentation contexts of the rest are rejected.
+        allowance: how much of it.
     """
 
     peer: str
     verbs: frozenset[Verb]
+    allowance: Allowance = UNLIMITED
 
 
 class Policy(Protocol):

@@ -13,40 +13,25 @@ import selectors
 import socket
 import ssl
 import threading
-from collections import Counter
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Protocol, Self
+from typing import Self
 
 from gateway import metrics
 from gateway.dimse import acse
 from gateway.dimse.acceptor import AcceptedAssociation, Acceptor, Deadlines
-from gateway.dimse.negotiation import LOCAL_LIMIT_EXCEEDED
-from gateway.dimse.pdu import MAX_PDU
 from gateway.dimse.ports import Policy
 from gateway.dimse.reception import Reception
 from gateway.dimse.services import Dispatcher, Handlers
+from gateway.dimse.slots import Full, Limits, Slot, Slots
 from gateway.dimse.sopclasses import Offering
 from gateway.logs import get_logger
+from gateway.workers.board import Board, Place
 
 _BACKLOG = 512
 _YIELD_SECONDS = 0.001
 """How long a process that is ahead of another leaves a new connection to it."""
 _log = get_logger("dimse")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Bounds on what peers can take up."""
-
-    associations: int = 100
-    """At once, in all processes that share the port."""
-    per_address: int = 50
-    """Associations of one network address at once, in one process."""
-    waiting: int = 1000
-    """Connections that have not said anything yet."""
-    max_pdu: int = MAX_PDU
-    """Longest P-DATA-TF we let a peer send, in bytes; announced in negotiation."""
 
 
 @dataclass(frozen=True)
@@ -63,31 +48,6 @@ class Endpoint:
     port: int = 0
     tls: ssl.SSLContext | None = None
     listener: socket.socket | None = None
-
-
-class Place(Protocol):
-    """This process among others that accept from the same socket."""
-
-    def serves(self, count: int) -> None:
-        """Note how many associations this process serves."""
-
-    @property
-    def elsewhere(self) -> int:
-        """Associations of the other processes."""
-
-    @property
-    def is_ahead(self) -> bool:
-        """Whether another process serves fewer associations, and so should accept the next one."""
-
-
-class Alone:
-    """The place of a process that shares its port with none."""
-
-    elsewhere = 0
-    is_ahead = False
-
-    def serves(self, count: int) -> None:
-        """Nobody wants to know."""
 
 
 def listen(bind: str, port: int) -> socket.socket:
@@ -132,7 +92,8 @@ class Server:
         self._endpoint = endpoint or Endpoint()
         self._deadlines = deadlines or Deadlines()
         self._limits = limits or Limits()
-        self._place = place or Alone()
+        self._place = place or Board().place()
+        self._slots = Slots(self._limits, self._place)
         offering = Offering(handlers.verbs, handlers.event is not None, handlers.negotiated, handlers.extra_storage)
         self._acceptor = Acceptor(
             Reception(offering, self._limits.max_pdu),
@@ -141,13 +102,13 @@ class Server:
             self._deadlines,
             self._limits.max_pdu,
             self._endpoint.tls,
+            self._slots.buckets,
         )
         self._listener: socket.socket | None = None
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._running: dict[AcceptedAssociation, str] = {}
-        self._addresses: Counter[str] = Counter()
+        self._running: dict[AcceptedAssociation, Slot] = {}
         self._thread: threading.Thread | None = None
         self._waker: tuple[socket.socket, socket.socket] | None = None
 
@@ -264,19 +225,13 @@ class Server:
         if _has_closed(one.sock):
             one.sock.close()
             return
-        association = AcceptedAssociation(self._acceptor, one.sock, one.address, self._stopping.is_set)
-        with self._lock:
-            full = (
-                len(self._running) + self._place.elsewhere >= self._limits.associations
-                or self._addresses[one.address] >= self._limits.per_address
-            )
-            if not full:
-                self._running[association] = one.address
-                self._addresses[one.address] += 1
-                self._place.serves(len(self._running))
-        if full:
-            self._turn_away(one)
+        slot = self._slots.take(one.address)
+        if isinstance(slot, Full):
+            self._turn_away(one, slot)
             return
+        association = AcceptedAssociation(self._acceptor, one.sock, one.address, slot, self._stopping)
+        with self._lock:
+            self._running[association] = slot
         one.sock.settimeout(None)
         thread = threading.Thread(target=self._run, args=(association,), name="association", daemon=True)
         thread.start()
@@ -288,21 +243,17 @@ class Server:
         finally:
             metrics.ASSOCIATIONS.labels("acceptor").dec()
             with self._changed:
-                address = self._running.pop(association)
-                self._place.serves(len(self._running))
-                self._addresses[address] -= 1
-                if not self._addresses[address]:
-                    del self._addresses[address]
+                self._running.pop(association).free()
                 self._changed.notify_all()
 
-    def _turn_away(self, one: _Waiting) -> None:
+    def _turn_away(self, one: _Waiting, full: Full) -> None:
         """Answer a request that is over the limits without giving it a thread."""
-        metrics.ASSOCIATIONS_REJECTED.labels("limit").inc()
+        metrics.ASSOCIATIONS_REJECTED.labels(full.value).inc()
         with contextlib.suppress(OSError):
             while len(one.sock.recv(65536)) == 65536:
                 pass  # a close with bytes unread would reset the connection before the answer is read
             if self._acceptor.tls is None:
-                one.sock.send(acse.encode_reject(LOCAL_LIMIT_EXCEEDED))
+                one.sock.send(acse.encode_reject(full.reject))
             one.sock.shutdown(socket.SHUT_WR)
         one.sock.close()
 

@@ -21,6 +21,7 @@ from gateway.dicom.status import Status, kind
 from gateway.dimse.answers import Answers
 from gateway.dimse.command import Command, Field
 from gateway.dimse.exchange import Message
+from gateway.dimse.pacing import refusal
 from gateway.dimse.pdu import ProtocolError
 from gateway.dimse.ports import (
     ActionHandler,
@@ -142,6 +143,8 @@ class Dispatcher:
             status = self._refuse(session, message, Status.NOT_AUTHORISED)
         elif not may:
             status = self._refuse(session, message, Status.SOP_CLASS_NOT_SUPPORTED, "role was not negotiated")
+        elif session.pace and not session.pace.wait():
+            status = self._refuse(session, message, refusal(command.field), "more requests than this peer may make")
         else:
             status = service(session, message)
         session.exchange.forget_cancels()

@@ -11,6 +11,7 @@ from typing import TypeVar
 from gateway.dicom.caller import Caller
 from gateway.dicom.identifier import Negotiated
 from gateway.dimse.exchange import Exchange, Message
+from gateway.dimse.pacing import Pace
 from gateway.dimse.ports import Admission, AfterAction
 
 _T = TypeVar("_T")
@@ -26,6 +27,8 @@ class Session:
     admission: Admission
     negotiated: dict[str, Negotiated]
     dimse: float
+    pace: Pace | None = None
+    """Of a peer whose requests have a rate."""
     left_to_do: list[AfterAction] = field(default_factory=list)
     is_reporting: bool = False
     counts: dict[str, int] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from gateway.dicom.tags import vr_of
 from gateway.errors import UpstreamError, UpstreamKind
 from gateway.leading.breaker import Breaker, State
 from gateway.leading.lookup import Lookup
-from gateway.leading.pool import Connect, Pool
+from gateway.leading.pool import Association, Connect, Pool
 from gateway.logs import get_logger
 from gateway.query.ports import Request, never
 
@@ -34,6 +34,7 @@ class Options:
         parallel: look-ups at a time with an archive that refuses lists of UIDs.
         associations: at most, at a time.
         patience: seconds to wait for one while all are in use.
+        max_answers: to one question; more are a failure of the archive. 0 is no limit.
         idle: seconds until an unused association is released.
         return_keys: tags asked for in a look-up; all patient and study attributes by default.
         failures: in a row, that open the circuit.
@@ -45,6 +46,7 @@ class Options:
     parallel: int = 4
     associations: int = 8
     patience: float = 10.0
+    max_answers: int = 100_000
     idle: float = 5.0
     return_keys: frozenset[int] = LEADING_ATTRIBUTES
     failures: int = 5
@@ -145,7 +147,7 @@ class LeadingArchive:
         begun = False
         with self._pool.association() as (association, reused):
             try:
-                for answer in association.find(STUDY_ROOT_FIND, identifier, cancelled):
+                for answer in self._answered(association, identifier, cancelled):
                     begun = True
                     yield _unified(answer, wanted)
                 return
@@ -153,8 +155,19 @@ class LeadingArchive:
                 if begun or not reused or error.kind is not UpstreamKind.ABORTED:
                     raise
         with self._pool.association(fresh=True) as (association, _):
-            for answer in association.find(STUDY_ROOT_FIND, identifier, cancelled):
+            for answer in self._answered(association, identifier, cancelled):
                 yield _unified(answer, wanted)
+
+    def _answered(
+        self, association: Association, identifier: Attributes, cancelled: Callable[[], bool]
+    ) -> Iterator[Attributes]:
+        """The answers on one association, which is aborted when there is no end of them."""
+        most = self._options.max_answers
+        for number, answer in enumerate(association.find(STUDY_ROOT_FIND, identifier, cancelled)):
+            if most and number >= most:
+                association.abort()
+                raise UpstreamError(f"more than {most} answers, leading.max_answers", UpstreamKind.ENDLESS)
+            yield answer
 
     def _identifier(self, query: Query) -> Attributes:
         """The query as it goes out: with its level, in the configured character set if that has its characters."""

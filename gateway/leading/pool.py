@@ -30,6 +30,9 @@ class Association(Protocol):
     def release(self) -> None:
         """End it in order."""
 
+    def abort(self) -> None:
+        """End it at once."""
+
 
 Connect = Callable[[], Association]
 """Opens an association.

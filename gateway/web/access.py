@@ -3,6 +3,8 @@
 Without a token the interface serves this machine only: it is bound to loopback then, which the configuration makes
 sure of, and a request must name a loopback host and come from no foreign page. A browser on this machine could
 otherwise be made to carry requests of any web site to it (DNS rebinding, cross-site requests).
+
+Log-ins that fail are limited by address.
 """
 
 from __future__ import annotations
@@ -10,14 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from hmac import compare_digest
+from math import ceil
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway import logs
+from gateway import logs, metrics
 from gateway.errors import ConfigError
+from gateway.rates import Buckets, Rate
 from gateway.web.problems import problem
 
 PUBLIC = frozenset({"/livez", "/readyz", "/metrics"})
@@ -68,25 +72,40 @@ def _token(file: Path | None) -> str:
 
 
 class Access:
-    """ASGI middleware that lets a request pass or answers 401 or 403."""
+    """ASGI middleware that lets a request pass or answers 401, 403 or 429.
 
-    def __init__(self, app: ASGIApp, tokens: Tokens, refused: Callable[[str], None]) -> None:
+    Args:
+        refused: told the address of whoever was refused with 401 or 403.
+        max_failures: log-ins that may fail within a minute, from one address; 0 is no limit. Once there were so many,
+            no token from there is looked at until the next failure is due, so that guessing gets no faster with luck.
+    """
+
+    def __init__(self, app: ASGIApp, tokens: Tokens, refused: Callable[[str], None], max_failures: int) -> None:
         self._app = app
         self._tokens = tokens
         self._refused = refused
+        self._rate = Rate(max_failures / 60, max_failures) if max_failures else None
+        self._failures = Buckets()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check the request, then hand it on."""
         if scope["type"] != "http" or scope["path"] in PUBLIC:
             await self._app(scope, receive, send)
             return
+        client = scope.get("client")
+        address = client[0] if client else ""
+        if self._rate and (wait := self._failures.wait(address, self._rate)):
+            metrics.HTTP_LIMITED.labels("logins").inc()
+            later = {"Retry-After": str(ceil(wait))}
+            await problem(429, "too many wrong tokens from this address", later)(scope, receive, send)
+            return
         refused = self._refusal(scope["method"], Headers(scope=scope))
         if refused is None:
             await self._app(scope, receive, send)
             return
         status, reason = refused
-        client = scope.get("client")
-        address = client[0] if client else ""
+        if self._rate and status == 401:
+            self._failures.take(address, self._rate)
         _log.warning("request refused", http_status=status, reason=reason, address=address)
         self._refused(address)
         challenge = {"WWW-Authenticate": 'Bearer realm="dicom-gateway"'} if status == 401 else None

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -38,6 +38,7 @@ def create_app(
     tokens: Tokens | None = None,
     routes: Sequence[Route] = (),
     refused: Callable[[str], None] = _nobody_cares,
+    max_login_failures: int = 0,
 ) -> Starlette:
     """Build the application.
 
@@ -47,6 +48,7 @@ def create_app(
         tokens: who may use what is not public.
         routes: those of other rooms; they need a token.
         refused: told the address of whoever was refused for want of a token.
+        max_login_failures: a minute, from one address; 0 is no limit.
     """
     served = [*health_routes(checks), Route("/metrics", _metrics(exposition or _own)), *routes]
     return Starlette(
@@ -54,7 +56,7 @@ def create_app(
         middleware=[
             Middleware(Counted, labels=frozenset(_label(route.path) for route in served)),
             Middleware(BoundedBody, limit=MAX_BODY),
-            Middleware(Access, tokens=tokens or Tokens(), refused=refused),
+            Middleware(Access, tokens=tokens or Tokens(), refused=refused, max_failures=max_login_failures),
         ],
         exception_handlers={
             HTTPException: http_error,
@@ -101,6 +103,8 @@ class Counted:
 
         try:
             await self._app(scope, receive, noting_status)
+        except ClientDisconnect:  # in the middle of its body, or ended by us: nobody is there to be answered
+            _log.info("request not received whole")
         except Exception as error:  # noqa: BLE001 - the root of a request, as a thread's: log, count, answer
             _log.error("request failed unexpectedly", exc_info=error)
             if not status:

@@ -42,7 +42,7 @@ Check = Callable[[], Finding]
 def health_routes(checks: Mapping[str, Check]) -> list[Route]:
     """``/livez`` and ``/readyz``."""
 
-    def livez(_request: Request) -> Response:
+    async def livez(_request: Request) -> Response:
         return JSONResponse({"status": "alive"}, headers=_NEVER_CACHED)
 
     def readyz(_request: Request) -> Response:
@@ -57,7 +57,8 @@ def health_routes(checks: Mapping[str, Check]) -> list[Route]:
         }
         return JSONResponse(document, 200 if ready else 503, headers=_NEVER_CACHED)
 
-    # Plain functions: Starlette runs them in threads, so that a slow check does not stop the others' requests.
+    # A plain function is run in one of Starlette's threads, so that a slow check does not stop the others' requests;
+    # whether we live must not depend on there being a thread.
     return [Route("/livez", livez), Route("/readyz", readyz)]
 
 

@@ -40,7 +40,7 @@ def _orders(schema: Json) -> Json:
 def _answers(text: str, schema: Json, *failures: int) -> Json:
     found: Json = {"200": {"description": text, "content": {"application/json": {"schema": schema}}}}
     problem = {"application/problem+json": {"schema": _ref("Problem")}}
-    for status in (401, 403, *failures):
+    for status in (401, 403, 429, *failures):
         found[str(status)] = {"description": _FAILURES[status], "content": problem}
     return found
 
@@ -51,6 +51,7 @@ _FAILURES = {
     403: "This caller may not do that.",
     404: "There is nothing of that name.",
     409: "Not in the state it is in.",
+    429: "Too many wrong tokens came from this address.",
     501: "Asynchronous stores are not offered.",
     502: "The peer could not be reached, or did not take it.",
 }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
-from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from gateway import logs
+from gateway.web.connections import Bounds, Connection, Crowd
 
 _log = logs.get_logger("web")
 _STOP_SECONDS = 5
@@ -41,19 +42,25 @@ class WebServer:
 
     Args:
         listener: of :func:`listen`; closed at the end.
-        certificate: with its key, PEM; with them it speaks TLS 1.2 or newer only.
-
-    Raises:
-        OSError: the certificate or its key cannot be used.
+        bounds: of connections.
+        tls: with it, the port speaks TLS only.
     """
 
-    def __init__(self, app: ASGIApp, listener: socket.socket, certificate: tuple[Path, Path] | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        listener: socket.socket,
+        bounds: Bounds | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._socket = listener
         self.host, self.port = str(listener.getsockname()[0]), int(listener.getsockname()[1])
         self._started = threading.Event()
+        bounds = bounds or Bounds()
+        crowd = Crowd(bounds.connections)
         configuration = uvicorn.Config(
             app,
-            http="h11",
+            http=Connection.maker(crowd, bounds, tls),  # type: ignore[arg-type] # called as a class would be
             ws="none",
             lifespan="off",
             log_config=None,
@@ -62,11 +69,8 @@ class WebServer:
             timeout_keep_alive=5,
             timeout_graceful_shutdown=_STOP_SECONDS,
             h11_max_incomplete_event_size=64 * 1024,
-            ssl_certfile=certificate[0] if certificate else None,
-            ssl_keyfile=certificate[1] if certificate else None,
         )
-        configuration.load()  # a bad certificate is told here, and not in the thread
-        self._server = _Server(configuration, self._started)
+        self._server = _Server(configuration, self._started, crowd)
         self._thread = threading.Thread(target=self._run, name="web")
 
     def start(self) -> None:
@@ -90,13 +94,19 @@ class WebServer:
 
 
 class _Server(uvicorn.Server):
-    """Says when it has started; uvicorn's own flag would have to be polled."""
+    """Says when it has started, since uvicorn's own flag would have to be polled; a stop waits for answers only."""
 
-    def __init__(self, config: uvicorn.Config, started: threading.Event) -> None:
+    def __init__(self, config: uvicorn.Config, started: threading.Event, crowd: Crowd) -> None:
         super().__init__(config)
         self._has_started = started
+        self._crowd = crowd
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
         await super().startup(sockets)
         self._has_started.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what is being answered; who has not asked yet is not waited for."""
+        self._crowd.dismiss()
+        await super().shutdown(sockets)

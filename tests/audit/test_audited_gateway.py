@@ -1,7 +1,6 @@
 """A gateway tells its trail of queries, retrieves, stores, deletions, rule changes and whoever was turned away."""
 
 import base64
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree.ElementTree import Element, fromstring
@@ -9,6 +8,7 @@ from xml.etree.ElementTree import Element, fromstring
 import pytest
 
 from gateway.cli import run
+from gateway.daemon.auditing import operator
 from tests.support import dicomfiles, scu
 from tests.support.gateways import RunningGateway, gateway, peer
 from tests.support.peers import storescp
@@ -117,11 +117,38 @@ def test_rules_that_change(place: Place) -> None:
 def test_deletions(place: Place) -> None:
     config = str(place.gateway.config)
     assert run(["archive", "delete", "--study", dicomfiles.uid("one"), "--yes", "--config", config]) == 0
-    told = place.last("110105")
-    assert attribute(told, "ParticipantObjectIdentification", "ParticipantObjectID") == dicomfiles.uid("one")
+    place.last("110105", 2)  # by the verb, which knows who ran it, and by the gateway, which noticed
+    told = place.events("110105")
+    for one in told:
+        assert attribute(one, "ParticipantObjectIdentification", "ParticipantObjectID") == dicomfiles.uid("one")
+    requestors = [attribute(one, "ActiveParticipant[@UserIsRequestor='true']", "UserID") for one in told]
+    assert sorted(requestors) == ["", operator()]
 
 
-def test_start_is_told_first(place: Place) -> None:
-    first = place.trail.read_text("utf-8").splitlines()[0]
-    assert re.search(r'csd-code="110120"', first)
-    assert 'AuditEnterpriseSiteID="Here"' in first
+def test_deletions_while_the_gateway_is_stopped(tmp_path: Path) -> None:
+    dicomfiles.write_file_set(tmp_path / "local", dicomfiles.study("one", 2, PatientID="P1"))
+    config = tmp_path / "gateway.yaml"
+    config.write_text("archive: {dicomdir: local/DICOMDIR, min_free: 0}\naudit: {file: audit.xml}\n")
+    for _ in range(2):  # the second finds nothing, and tells nothing
+        assert run(["archive", "delete", "--study", dicomfiles.uid("one"), "--yes", "--config", str(config)]) == 0
+    (told,) = (fromstring(line) for line in (tmp_path / "audit.xml").read_text("utf-8").splitlines())
+    assert attribute(told, "EventIdentification/EventID", "csd-code") == "110105"
+    who = told.find("ActiveParticipant")
+    assert who is not None
+    assert (who.get("UserID"), who.get("UserIsRequestor")) == (operator(), "true")
+    assert who.get("AlternativeUserID") is None
+
+
+def test_a_trail_that_cannot_be_written_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dicomfiles.write_file_set(tmp_path / "local", dicomfiles.study("one", 2, PatientID="P1"))
+    config = tmp_path / "gateway.yaml"
+    config.write_text("archive: {dicomdir: local/DICOMDIR, min_free: 0}\naudit: {file: trail}\n")
+    (tmp_path / "trail").mkdir()
+    assert run(["archive", "delete", "--study", dicomfiles.uid("one"), "--yes", "--config", str(config)]) == 0
+    assert capsys.readouterr().err == "warning: deleted, but the audit trail cannot be written: Is a directory\n"
+
+
+def test_the_start_is_told(place: Place) -> None:
+    (told,) = place.events("110100")  # not first: with workers it is the HTTP process that tells it
+    assert attribute(told, "EventIdentification/EventTypeCode", "csd-code") == "110120"
+    assert attribute(told, "AuditSourceIdentification", "AuditEnterpriseSiteID") == "Here"

@@ -18,9 +18,20 @@ from gateway.dicom.instance import Outgoing
 from gateway.dicom.status import Status
 from gateway.dimse.acceptor import Deadlines
 from gateway.dimse.policy import KnownCaller, PeerPolicy
-from gateway.dimse.ports import Cancelled, Originator, Peer, StoreChannel, StoreRequest, Timeouts, Verb
-from gateway.dimse.server import Endpoint, Limits, Server
+from gateway.dimse.ports import (
+    UNLIMITED,
+    Allowance,
+    Cancelled,
+    Originator,
+    Peer,
+    StoreChannel,
+    StoreRequest,
+    Timeouts,
+    Verb,
+)
+from gateway.dimse.server import Endpoint, Server
 from gateway.dimse.services import Handlers
+from gateway.dimse.slots import Limits
 from gateway.errors import StorageError
 
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
@@ -145,9 +156,11 @@ def serving(
     deadlines: Deadlines | None = None,
     limits: Limits | None = None,
     endpoint: Endpoint | None = None,
+    allowance: Allowance = UNLIMITED,
 ) -> Iterator[Server]:
-    """A server on a free port that knows ``ME`` with ``verbs`` and answers to ``GATEWAY``."""
-    policy = PeerPolicy(["GATEWAY"], [KnownCaller("me", "ME", verbs)])
+    """A server on a free port that answers to ``GATEWAY``: ``ME`` has ``verbs`` and ``allowance``, ``YOU`` no bound."""
+    known = [KnownCaller("me", "ME", verbs, allowance=allowance), KnownCaller("you", "YOU", verbs)]
+    policy = PeerPolicy(["GATEWAY"], known)
     with Server(handlers, policy, endpoint, deadlines=deadlines, limits=limits) as server:
         yield server
 

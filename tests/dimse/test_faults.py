@@ -27,9 +27,10 @@ from gateway.dimse.command import Command, Field, decode, response
 from gateway.dimse.negotiation import Answered, AssociateAccept, AssociateRequest, Proposed, Role, propose
 from gateway.dimse.ports import Cancelled, Originator, StoreChannel, StoreRequest, Timeouts, Verb
 from gateway.dimse.requestor import Association, connect
-from gateway.dimse.server import Limits
 from gateway.dimse.services import Handlers
+from gateway.dimse.slots import Limits
 from gateway.errors import Refused, UpstreamError, UpstreamKind
+from gateway.rates import Rate
 from tests.dimse.doubles import (
     CT,
     EXPLICIT,
@@ -328,13 +329,27 @@ def test_what_is_over_the_limits_is_rejected_and_room_is_made_by_a_release() -> 
         assert_serves(server.port)
 
 
-def test_one_address_cannot_take_all_slots() -> None:
-    with (
-        serving(Handlers(), limits=Limits(associations=10, per_address=1)) as server,
-        connect(gateway(server), "ME", [(VERIFICATION, IMPLICIT)]),
-        pytest.raises(UpstreamError, match="2/3/2"),
-    ):
-        connect(gateway(server), "ME", [(VERIFICATION, IMPLICIT)])
+def test_one_address_cannot_take_all_slots_by_never_ending_its_negotiations() -> None:
+    with serving(Handlers(), limits=Limits(associations=10, negotiating=2)) as server, ExitStack() as stack:
+        for _ in range(3):  # what is admitted does not count for its address any more
+            stack.enter_context(connect(gateway(server), "ME", [(VERIFICATION, IMPLICIT)]))
+        slow = [stack.enter_context(raw(server.port)) for _ in range(2)]
+        for peer in slow:
+            peer.send(b"\x01")
+        wait_until(lambda: server.active == 5, "both negotiate")
+        with pytest.raises(UpstreamError, match="2/3/2"):
+            connect(gateway(server), "ME", [(VERIFICATION, IMPLICIT)])
+        slow[0].sock.close()
+        wait_until(lambda: server.active == 4, "one is gone")
+        assert_serves(server.port)
+
+
+def test_an_address_that_calls_too_often_is_told_of_congestion() -> None:
+    with serving(Handlers(), limits=Limits(rate=Rate(0.01, burst=2))) as server:
+        assert_serves(server.port)
+        assert_serves(server.port)
+        with pytest.raises(UpstreamError, match="2/3/1"):
+            connect(gateway(server), "ME", [(VERIFICATION, IMPLICIT)])
 
 
 def test_a_drain_lets_a_running_operation_finish_and_refuses_new_ones() -> None:

@@ -14,8 +14,9 @@ import pytest
 from gateway.dimse.acceptor import Deadlines
 from gateway.dimse.ports import Peer
 from gateway.dimse.requestor import connect
-from gateway.dimse.server import Endpoint, Limits, Server
+from gateway.dimse.server import Endpoint, Server
 from gateway.dimse.services import Handlers
+from gateway.dimse.slots import Limits
 from gateway.errors import UpstreamError, UpstreamKind
 from tests.dimse.doubles import CT, EXPLICIT, STUDY_ROOT_FIND, Finder, Folder, gateway, instance, serving, studies
 from tests.dimse.raw import raw

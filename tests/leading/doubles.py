@@ -40,6 +40,7 @@ class Remote:
         self.identifiers: list[Attributes] = []
         self.opened = 0
         self.released = 0
+        self.aborted = 0
         self.lost = False
         self.down: UpstreamKind | None = None
         self.lock = Lock()
@@ -89,3 +90,7 @@ class Wire:
     def release(self) -> None:
         self.is_open = False
         self.remote.released += 1
+
+    def abort(self) -> None:
+        self.is_open = False
+        self.remote.aborted += 1

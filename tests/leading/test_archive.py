@@ -217,3 +217,23 @@ def test_too_many_questions_of_ours_are_no_failure_of_the_archive() -> None:
         assert busy.value.kind is UpstreamKind.BUSY
         assert len(list(first)) == 2
         assert len(ask(archive, query())) == 3
+
+
+def test_an_archive_that_answers_without_end_is_hung_up_on_and_has_failed() -> None:
+    remote = Remote(studies(6))
+    with leading(remote, Options(max_answers=5, failures=2)) as archive:
+        for _ in range(2):
+            answers = archive.find(Request(query(), CALLER))
+            with pytest.raises(UpstreamError, match="more than 5 answers") as failed:
+                list(answers)
+            assert failed.value.kind is UpstreamKind.ENDLESS
+        assert remote.aborted == 2
+        with pytest.raises(UpstreamError, match="circuit open"):
+            ask(archive, query())
+
+
+def test_as_many_answers_as_are_allowed_are_answers() -> None:
+    remote = Remote(studies(5))
+    with leading(remote, Options(max_answers=5)) as archive:
+        assert len(ask(archive, query())) == 5
+    assert remote.aborted == 0

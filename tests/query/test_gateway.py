@@ -155,6 +155,20 @@ def test_a_limit_is_said_and_not_silent(tmp_path: Path) -> None:
         assert running.metric("query_limited_total") == 1
 
 
+def test_an_archive_without_end_is_hung_up_on_and_nothing_of_it_is_remembered(tmp_path: Path) -> None:
+    archive = Archive(1_000_000)
+    with between(tmp_path, archive, leading={"max_answers": 500}) as running:
+        assert len(ask(running)) <= 500
+        wait_until(lambda: running.metric("leading_requests_total", outcome="endless") == 1, "it is a failure")
+        assert archive.given < 500_000
+        assert running.metric("leading_degraded_total", kind="endless") == 1
+        assert running.metric("query_cache_entries", cache="queries") == 0
+        archive.count = 3
+        wait_until(lambda: len(ask(running)) == 3, "it is asked anew", seconds=10)
+        assert "Traceback" not in running.text
+        assert "ignored" not in running.text
+
+
 @pytest.mark.peers
 def test_a_key_that_is_not_matched_is_said_with_each_answer(tmp_path: Path) -> None:
     with between(tmp_path, Archive(2)) as running:

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from gateway.web.app import create_app
+from gateway.web.connections import Bounds
 from gateway.web.server import WebServer, listen
 
 Serve = Callable[..., httpx.Client]
@@ -17,8 +18,8 @@ Serve = Callable[..., httpx.Client]
 def serve() -> Iterator[Serve]:
     with ExitStack() as stack:
 
-        def serve(checks: Any = None, **values: Any) -> httpx.Client:
-            server = WebServer(create_app(checks or {}, **values), listen("127.0.0.1", 0))
+        def serve(checks: Any = None, *, bounds: Bounds | None = None, **values: Any) -> httpx.Client:
+            server = WebServer(create_app(checks or {}, **values), listen("127.0.0.1", 0), bounds)
             server.start()
             stack.callback(server.stop)
             url = f"http://127.0.0.1:{server.port}"

@@ -187,6 +187,31 @@ def test_roles(guarded: httpx.Client, method: str, header: str | None, status: i
     assert ("www-authenticate" in answer.headers) == (status == 401)
 
 
+def test_wrong_tokens_are_not_looked_at_without_end(serve: Serve) -> None:
+    told: list[str] = []
+    client = serve(
+        tokens=Tokens(ADMIN, READER),
+        routes=[Route("/api/thing", lambda _request: Response("x"))],
+        refused=told.append,
+        max_login_failures=3,
+    )
+    right = {"Authorization": f"Bearer {ADMIN}"}
+    assert client.get("/api/thing", headers=right).status_code == 200  # which is no failure
+    for _ in range(3):
+        assert client.get("/api/thing", headers={"Authorization": "Bearer wrong"}).status_code == 401
+    for headers in ({"Authorization": "Bearer wrong"}, right):
+        answer = client.get("/api/thing", headers=headers)
+        assert answer.status_code == 429
+        assert 1 <= int(answer.headers["retry-after"]) <= 20
+        assert answer.json()["title"] == "Too Many Requests"
+    assert len(told) == 3
+    assert client.get("/livez").status_code == 200
+    elsewhere = httpx.HTTPTransport(local_address="127.0.0.2")
+    with httpx.Client(base_url=client.base_url, transport=elsewhere, trust_env=False) as other:
+        assert other.get("/api/thing", headers=right).status_code == 200
+    assert 'http_limited_total{reason="logins"}' in client.get("/metrics").text
+
+
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
 def test_health_and_metrics_need_no_token(guarded: httpx.Client, path: str) -> None:
     assert guarded.get(path).status_code == 200

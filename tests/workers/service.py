@@ -16,9 +16,10 @@ from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller
 from gateway.dicom.identifier import Query
 from gateway.dimse.policy import KnownCaller, PeerPolicy
-from gateway.dimse.ports import Cancelled, Verb
-from gateway.dimse.server import Endpoint, Limits, Server, listen
+from gateway.dimse.ports import Allowance, Cancelled, Verb
+from gateway.dimse.server import Endpoint, Server, listen
 from gateway.dimse.services import Handlers
+from gateway.dimse.slots import Limits
 from gateway.workers.board import Board
 from gateway.workers.control import ControlServer
 from gateway.workers.supervisor import Supervisor
@@ -39,7 +40,8 @@ def main() -> int:
             def run() -> None:
                 stop = threading.Event()
                 signal.signal(signal.SIGTERM, lambda number, frame: stop.set())  # noqa: ARG005
-                policy = PeerPolicy(["GATEWAY"], [KnownCaller("me", "ME", frozenset(Verb))])
+                few = KnownCaller("few", "FEW", frozenset(Verb), allowance=Allowance(associations=2))
+                policy = PeerPolicy(["GATEWAY"], [KnownCaller("me", "ME", frozenset(Verb)), few])
                 endpoint = Endpoint(listener=listener)
                 server = Server(
                     Handlers(find=find), policy, endpoint, limits=Limits(associations=4), place=board.place(slot)
@@ -54,7 +56,7 @@ def main() -> int:
             return run
 
         roles = {f"worker-{slot}": worker(slot) for slot in range(count)}
-        return Supervisor(roles, on_death=lambda name: board.set_active(int(name[-1]), 0)).run()
+        return Supervisor(roles, on_death=lambda name: board.wipe(int(name[-1]))).run()
 
 
 if __name__ == "__main__":

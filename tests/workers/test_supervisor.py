@@ -34,8 +34,8 @@ class Service:
     def peer(self) -> Peer:
         return Peer("service", "GATEWAY", "127.0.0.1", self.port, Timeouts(5, 5, 5, 5))
 
-    def open(self) -> Association:
-        return connect(self.peer, "ME", [(FIND, EXPLICIT)])
+    def open(self, aet: str = "ME") -> Association:
+        return connect(self.peer, aet, [(FIND, EXPLICIT)])
 
     def pids(self) -> set[int]:
         return set(ask_all(self.folder, "pid").values())
@@ -86,6 +86,22 @@ def test_a_process_that_dies_is_replaced_and_the_others_go_on(tmp_path: Path) ->
         with ExitStack() as stack:  # the dead one's associations are not counted any more
             for _ in range(3):
                 stack.enter_context(one.open())
+
+
+def test_a_peer_has_no_more_associations_with_two_processes_than_with_one(tmp_path: Path) -> None:
+    with service(tmp_path, 2) as one, ExitStack() as stack:
+        first, second = (stack.enter_context(one.open("FEW")) for _ in range(2))
+        assert answered_by(first) != answered_by(second)
+        for _ in range(4):
+            with pytest.raises(UpstreamError, match="2/3/2"):
+                one.open("FEW")
+        stack.enter_context(one.open())  # others have room
+        victim = answered_by(first)
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: len(one.pids() - {victim}) == 2, "it is replaced")
+        stack.enter_context(one.open("FEW"))  # the dead one's is not counted any more
+        with pytest.raises(UpstreamError, match="2/3/2"):
+            one.open("FEW")
 
 
 def test_a_stop_ends_every_process(tmp_path: Path) -> None:

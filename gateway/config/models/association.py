@@ -9,7 +9,18 @@ from typing import Annotated
 from pydantic import Field
 
 from gateway.config.models.section import Section
-from gateway.config.types import AETitle, ConfigPath, Count, Duration, Network, Port, RemotePort, Size, Workers
+from gateway.config.types import (
+    AETitle,
+    ConfigPath,
+    Count,
+    Duration,
+    Frequency,
+    Network,
+    Port,
+    RemotePort,
+    Size,
+    Workers,
+)
 
 _KIB = 2**10
 _GIB = 2**30
@@ -78,7 +89,11 @@ class Ae(Section):
     max_associations: Annotated[Count, Field(ge=1)] = 200
     """Open at once, in total; more are rejected as transient (PS3.8 9.3.4: 2/3/2)."""
     max_associations_per_peer: Annotated[Count, Field(ge=1)] = 50
-    """Open at once from one peer."""
+    """Open at once of one peer, unless the peer says otherwise; more are rejected likewise."""
+    max_negotiations_per_address: Annotated[Count, Field(ge=1)] = 100
+    """Associations of one network address that are being negotiated at once; more are rejected likewise."""
+    max_associations_per_second: Frequency = 0
+    """That one network address may request, averaged over a second; more are rejected (2/3/1). 0 is no limit."""
     timeouts: AcceptTimeouts = AcceptTimeouts()
     tls: AcceptTls = AcceptTls()
 
@@ -127,6 +142,10 @@ class Peer(Section):
     """What it may ask of us; without this key nothing, so that its associations are rejected."""
     addresses: tuple[Network, ...] = ()
     """Addresses or networks it may call from; empty: those its host name has."""
+    max_associations: Annotated[Count, Field(ge=1)] | None = None
+    """Open at once of it; without this key ``ae.max_associations_per_peer``."""
+    max_requests_per_second: Frequency = 0
+    """That it may make on all its associations, averaged over a second; more are held back. 0 is no limit."""
     destinations: tuple[str, ...] | None = None
     """Names of the peers it may have instances moved to; without this key all of them."""
     commitment_report: CommitmentReport = CommitmentReport.NEW

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import Enum
+from typing import Annotated
+
+from pydantic import Field
 
 from gateway.config.models.section import Section
-from gateway.config.types import ConfigPath, Port, RemotePort
+from gateway.config.types import ConfigPath, Count, Duration, Port, RemotePort
 
 
 class HttpTls(Section):
@@ -28,6 +32,12 @@ class Http(Section):
     """File with the bearer token that may do everything under /api."""
     read_only_token_file: ConfigPath | None = None
     """File with the bearer token that may only read."""
+    max_connections: Annotated[Count, Field(ge=1)] = 200
+    """Open at once; beyond them one that still waits for its request is ended for the new one."""
+    timeout: Duration = timedelta(seconds=30)
+    """For a request to arrive whole, and for the next part of an answer to be read."""
+    max_login_failures: Count = 30
+    """Wrong or missing tokens a minute from one address; more are answered 429, unseen. 0 is no limit."""
     tls: HttpTls = HttpTls()
 
 

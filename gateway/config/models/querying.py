@@ -65,6 +65,8 @@ class Leading(Section):
     """Open to it at most, in one worker."""
     idle: Duration = timedelta(seconds=5)
     """How long an unused association is kept for the next query."""
+    max_answers: Count = 100_000
+    """To one question; at more it is hung up on, which counts as its failure. 0 is no limit."""
     query_cache: QueryCache = QueryCache()
     breaker: Breaker = Breaker()
 
