@@ -27,6 +27,7 @@ QUIET = {
     "query_answers_dropped_total": "dcmqrscp answers with unique keys",
     "commitment_inquiries_total": "the gateway asks nobody to commit",
     "commitment_events_total": "and so nobody reports",
+    "http_limited_total": "nobody sends slowly or guesses tokens",
 }
 """Metrics that rightly have no series under this load."""
 
@@ -45,6 +46,8 @@ class Observed:
         study = {"StudyInstanceUID": dicomfiles.uid("both")}
         scu.echo(port, aet="STORESCP", aec="GATEWAY")
         scu.echo(port, aet="NOBODY", aec="GATEWAY")
+        for _ in range(2):
+            scu.echo(port, aet="HASTY", aec="GATEWAY")
         for _ in range(4):
             scu.find(port, "STUDY", {**study, "PatientName": ""}, aet="STORESCP", aec="GATEWAY")
         scu.find(port, "FRAME", study, aet="STORESCP", aec="GATEWAY")
@@ -79,6 +82,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
             "LEADING": peer(leading.aet, leading.port),
             "VIEWER": peer(viewer.aet, viewer.port),
             "DEAD": peer("DEAD", closed_port()),
+            "HASTY": {**peer("HASTY", closed_port()), "max_requests_per_second": 0.3},
         }
         with (
             gateway(
