@@ -54,7 +54,8 @@ _RANGE_VRS = frozenset({"DA", "TM", "DT"})
 _DECIMAL_VRS = frozenset({"IS", "DS"})
 _ALL_VALUES_VRS = frozenset({"AE", "AS", "AT", "CS", "LO", "PN", "SH", "UC"})
 _EMPTY_KEY = '""'
-_COUNTS = frozenset(tag for tag in COMPUTED_ATTRIBUTES if tag >> 8 == 0x002012)
+COUNTS = frozenset(tag for tag in COMPUTED_ATTRIBUTES if tag >> 8 == 0x002012)
+"""Numbers of related entities, which are returned and never matched (PS3.4 C.3.4)."""
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _LAST_MOMENT = "235959.999999"
 
@@ -105,7 +106,7 @@ def unsupported(query: Query) -> tuple[int, ...]:
 
 
 def _supported(query: Query, tag: int) -> bool:
-    if tag in _COUNTS or level_of(tag) > query.level:
+    if tag in COUNTS or level_of(tag) > query.level:
         return False
     vr = vr_of(tag)
     return vr in STRING_VRS or vr in BINARY_VRS or vr == "SQ"

@@ -27,6 +27,13 @@ _OTHER_STORAGE = frozenset(
 )
 """Hanging protocols, palettes, implant templates and the like, which are stored outside the usual root."""
 
+_NO_STORAGE = frozenset(
+    uid
+    for uid, (name, kind, *_) in UID_dictionary.items()
+    if kind == "SOP Class" and uid.startswith(_STORAGE_ROOT) and name and "Storage" not in name
+)
+"""Queries and retrieves of inventories and protocol approvals, which stand under that root all the same."""
+
 _NOT_STORED = ("Deflate", "Big Endian", "JPIP", "SMPTE", "XML", "MIME", "Papyrus")
 STORAGE_SYNTAXES = frozenset(
     uid
@@ -38,7 +45,8 @@ STORAGE_SYNTAXES = frozenset(
 
 def is_storage(abstract_syntax: str) -> bool:
     """Whether a standard SOP class is one of the Storage Service, newer than the dictionary or not."""
-    return abstract_syntax.startswith(_STORAGE_ROOT) or abstract_syntax in _OTHER_STORAGE
+    under_root = abstract_syntax.startswith(_STORAGE_ROOT) and abstract_syntax not in _NO_STORAGE
+    return under_root or abstract_syntax in _OTHER_STORAGE
 
 
 @dataclass(frozen=True)

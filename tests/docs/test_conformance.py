@@ -14,7 +14,7 @@ from gateway.dimse.sopclasses import IDENTIFIER_SYNTAXES, STORAGE_SYNTAXES
 from tests.support.gateways import gateway, peer
 
 STATEMENT = Path("docs/conformance.md")
-WORKLIST = "1.2.840.10008.5.1.4.31"
+WORKLIST, INVENTORY_FIND = "1.2.840.10008.5.1.4.31", "1.2.840.10008.5.1.4.1.1.201.2"
 
 
 def test_the_document_is_what_the_code_says() -> None:
@@ -31,7 +31,7 @@ def test_the_verb_fills_in_a_configuration(tmp_path: Path, capsys: pytest.Captur
 
 
 def section(title: str) -> str:
-    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", STATEMENT.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    found = re.search(rf"^### [0-9.]+ {title}\n(.*?)(?=^##|\Z)", STATEMENT.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     assert found is not None
     return found[1]
 
@@ -50,7 +50,8 @@ def test_a_running_gateway_accepts_what_it_says_and_nothing_else(tmp_path: Path)
                 return {(one.abstract_syntax, one.transfer_syntax) for one in association.contexts}
 
         pairs = [(uid, syntax) for uid in services for syntax in IDENTIFIER_SYNTAXES]
-        assert accepted([*pairs, (WORKLIST, IDENTIFIER_SYNTAXES[0])]) == set(pairs)
+        not_served = [(uid, IDENTIFIER_SYNTAXES[0]) for uid in (WORKLIST, INVENTORY_FIND)]
+        assert accepted([*pairs, *not_served]) == set(pairs)
         for start in range(0, len(classes), 60):
             pairs = [(uid, IDENTIFIER_SYNTAXES[0]) for uid in classes[start : start + 60]]
             assert accepted(pairs, {uid: Role(scu=True, scp=True) for uid, _ in pairs}) == set(pairs)
