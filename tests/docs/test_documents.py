@@ -35,6 +35,14 @@ def test_yaml_and_json_parse(document: Path) -> None:
             json.loads(block.text)
 
 
+def test_the_index_has_every_decision() -> None:
+    index = Path("docs/decisions/README.md").read_text("utf-8")
+    for document in Path("docs/decisions").glob("[0-9]*.md"):
+        number = document.name[:4]
+        title = document.read_text("utf-8").splitlines()[0].removeprefix(f"# {number}: ")
+        assert f"| [{number}]({document.name}) | {title} |" in index
+
+
 def test_the_changelog_keeps_its_form() -> None:
     text = Path("CHANGELOG.md").read_text("utf-8")
     assert text.startswith("# Changelog\n")
