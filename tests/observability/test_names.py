@@ -109,6 +109,13 @@ def test_the_dashboard_is_one_grafana_imports() -> None:
     assert {variable["name"] for variable in board["templating"]["list"]} == {"datasource", "job"}
 
 
+def test_every_panel_says_what_it_shows() -> None:
+    for panel in panels():
+        assert panel["description"].endswith("."), panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        assert all(target["legendFormat"] for target in panel["targets"]), panel["title"]
+
+
 def test_every_alert_says_what_to_do_and_is_tested() -> None:
     tested = Path("grafana/alerts.test.yml").read_text()
     for rule in alerts():
