@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from tests.support.gateways import RunningGateway
 from tests.support.peers import RunningPeer
 
 _LIMITS = Timeouts(10, 10, 60, 60)
+_PATIENCE = 300.0
+"""Seconds for a verb, beside everything else, on a machine that may have other work."""
 RECONCILED = [f"stale-{number}" for number in range(1, 6)]
 """Studies that the leading archive knows as patient NEW-9's: stored, reconciled and deleted again."""
 
@@ -61,7 +64,7 @@ class Soak:
         while not self.over.wait(pause):
             try:
                 work(self, chance)
-            except (UpstreamError, AssertionError, OSError) as error:
+            except (UpstreamError, AssertionError, OSError, subprocess.SubprocessError) as error:
                 with self.lock:
                     self.problems.append(f"{work.__name__}: {error}")
 
@@ -128,7 +131,7 @@ def _deletes(soak: Soak, chance: random.Random) -> None:
             made = outgoing(soak.folder, study, number, 1)
             require(association.store(made) == 0, "a store was refused")
             Path(made.path).unlink()
-    done = verb(soak.gateway.config, "archive", "delete", "--study", dicomfiles.uid(study), "--yes")
+    done = verb(soak.gateway.config, "archive", "delete", "--study", dicomfiles.uid(study), "--yes", seconds=_PATIENCE)
     require(done.returncode == 0, f"delete: {done.stderr[-300:]}")
     soak.count("delete")
 
@@ -142,12 +145,12 @@ def _reconciles(soak: Soak, chance: random.Random) -> None:
             made = outgoing(soak.folder, name, number, 1)
             require(association.store(made) == 0, "a store was refused")
             Path(made.path).unlink()
-    done = verb(soak.gateway.config, "archive", "reconcile", "--study", study, "--yes")
+    done = verb(soak.gateway.config, "archive", "reconcile", "--study", study, "--yes", seconds=_PATIENCE)
     require(done.returncode == 0, f"reconcile: {done.stderr[-300:]}")
     with connect(soak.peer, "MODALITY", [(FIND, EXPLICIT)]) as association:
         answers = list(association.find(FIND, question(StudyInstanceUID=study)))
         require([one.text(PatientID) for one in answers] == ["NEW-9"], "a reconciled study is not answered as such")
-    done = verb(soak.gateway.config, "archive", "delete", "--study", study, "--yes")
+    done = verb(soak.gateway.config, "archive", "delete", "--study", study, "--yes", seconds=_PATIENCE)
     require(done.returncode == 0, f"delete: {done.stderr[-300:]}")
     soak.count("reconcile")
 

@@ -175,7 +175,7 @@ class Work:
                     self.model.ends(uid, 0, "delete")
 
     def reconcile(self, seed: int) -> None:
-        """Write the leading archive's attributes down, by the verb, which is mostly killed while it exchanges files."""
+        """Write the leading archive's attributes down, by the verb, which is often killed while it exchanges files."""
         chance, place = Random(seed), self.folder / "files" / STAGING
 
         def exchanging() -> bool:
@@ -183,7 +183,7 @@ class Work:
 
         while not self.over.is_set():
             names = list(self.model.corrected)
-            kill = exchanging if chance.random() < 0.66 else lambda: False
+            kill = exchanging if chance.random() < 0.5 else lambda: False
             if self._verb("archive", "reconcile", "--yes", kill=kill) == 0:
                 self.model.reconciled(names)
             self.over.wait(0.2)
@@ -247,7 +247,7 @@ def run(folder: Path, report: Report, seed: int, *, quick: bool) -> None:
             with serving(config) as running:
                 work = Work(folder, running.port, config, model, chance, modality)
                 _store_to_reconcile(work, number)
-                _busy(work, running, chance, kills)
+                _busy(work, running, chance, kills, patience=1 if quick else 3)
                 verbs.update(work.killed)
                 problems += work.problems
                 committed += work.committed
@@ -257,7 +257,7 @@ def run(folder: Path, report: Report, seed: int, *, quick: bool) -> None:
             try:
                 _reported(committed, modality)
                 _reconciled(config, model)
-            except (Broken, AssertionError) as error:
+            except (Broken, AssertionError, subprocess.TimeoutExpired) as error:
                 problems.append(str(error))
             problems += _tracebacks(running)
     problems += verified(config)
@@ -283,7 +283,7 @@ def _tracebacks(running: RunningGateway) -> list[str]:
 
 def _to_reconcile(number: int) -> list[str]:
     """Names of the studies that a round begins with, and of which the leading archive has corrections."""
-    return [f"reconciled-{number}-{one}" for one in range(12)]
+    return [f"reconciled-{number}-{one}" for one in range(8)]
 
 
 def _corrections(rounds: int) -> list[Dataset]:
@@ -303,8 +303,12 @@ def _store_to_reconcile(work: Work, round_number: int) -> None:
             work.model.corrected[name] = False
 
 
-def _busy(work: Work, running: RunningGateway, chance: Random, kills: list[int]) -> None:
-    """Everything at once; a worker killed in the middle, and everything at the end."""
+def _busy(work: Work, running: RunningGateway, chance: Random, kills: list[int], patience: int) -> None:
+    """Everything at once; a worker killed in the middle, and everything at the end.
+
+    Args:
+        patience: how many times longer than a verb takes at least.
+    """
     jobs = [*((work.store, number) for number in range(_STORERS))]
     threads = [threading.Thread(target=job, args=(number, chance.getrandbits(32)), daemon=True) for job, number in jobs]
     threads += [
@@ -314,12 +318,12 @@ def _busy(work: Work, running: RunningGateway, chance: Random, kills: list[int])
     for thread in threads:
         thread.start()
     try:
-        work.over.wait(chance.uniform(1.0, 3.0))
+        work.over.wait(patience * chance.uniform(1.0, 3.0))
         workers = processes(running.process.pid)[1:]
         require(workers, f"there are no workers: {running.process.exit_status}\n{running.text[-3000:]}")
         os.kill(chance.choice(workers), signal.SIGKILL)
         kills[0] += 1
-        work.over.wait(chance.uniform(0.5, 3.0))
+        work.over.wait(patience * chance.uniform(0.5, 3.0))
         require(running.process.exit_status is None, "the gateway ended with its worker")
         running.process.kill()
         kills[1] += 1
@@ -370,7 +374,7 @@ def _reported(committed: list[str], modality: PeerNode) -> None:
 def _reconciled(config: Path, model: Model) -> None:
     """A run that nobody kills does what is left; then every file says what the leading archive says."""
     command = [sys.executable, "-m", "gateway", "archive", "reconcile", "--yes", "--config", str(config)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     require(done.returncode == 0, f"reconcile: {done.stdout[-300:]} {done.stderr[-300:]}")
     model.reconciled(list(model.corrected))
     with opened(config) as archive:

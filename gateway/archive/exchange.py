@@ -23,6 +23,7 @@ from gateway.archive.disk import Disk
 from gateway.archive.heads import read_head
 from gateway.archive.incoming import unheld
 from gateway.archive.index import Index
+from gateway.archive.publish import Publisher
 from gateway.archive.renew import Renewed
 from gateway.archive.store import stored_at
 from gateway.coercion.rewrite import write_file
@@ -35,26 +36,36 @@ STAGING = ".exchange"
 Change = Callable[[StoredInstance], Outgoing]
 """The instance as it is to be; one without a head stays as it is."""
 
-_INSTANCES = """SELECT i.id, i.uid FROM instance i JOIN series s ON s.id = i.series JOIN study t ON t.id = s.study
-WHERE t.uid = ? ORDER BY i.id"""
+_INSTANCES = """SELECT i.uid, i.id, i.file_id FROM instance i JOIN series s ON s.id = i.series
+JOIN study t ON t.id = s.study WHERE t.uid = ? ORDER BY i.id"""
 
 
-def rows_of(db: sqlite3.Connection, study_uid: str) -> dict[str, int]:
-    """The row of each instance of a study; one that is stored anew has another row."""
-    return {uid: row for row, uid in db.execute(_INSTANCES, (study_uid,))}
+def rows_of(db: sqlite3.Connection, study_uid: str) -> dict[str, tuple[int, str]]:
+    """Row and File ID of each instance of a study; one that is stored anew has another row."""
+    return {uid: (row, file_id) for uid, row, file_id in db.execute(_INSTANCES, (study_uid,))}
 
 
 class Exchange:
     """One study, from its old files to its new ones.
 
     Args:
-        rows: those of the study's instances before ``stored`` was read, by SOP Instance UID.
+        publisher: must not note rows while they are made anew.
+        rows: those of the study's instances, read before the instances that :meth:`run` gets.
         now: seconds since the epoch, for what is new to the index.
     """
 
-    def __init__(self, index: Index, disk: Disk, study_uid: str, rows: Mapping[str, int], now: float) -> None:
+    def __init__(
+        self,
+        index: Index,
+        disk: Disk,
+        publisher: Publisher,
+        study_uid: str,
+        rows: Mapping[str, tuple[int, str]],
+        now: float,
+    ) -> None:
         self._index = index
         self._disk = disk
+        self._publisher = publisher
         self._study = study_uid
         self._rows = rows
         self._now = now
@@ -87,13 +98,16 @@ class Exchange:
         return path
 
     def _exchange(self, stored: Sequence[StoredInstance], staged: Mapping[str, Path | None]) -> None:
+        changed = StorageError("the study changed meanwhile; it is as it was", hint="run it again")
+        if staged.keys() != self._rows.keys():
+            raise changed
         try:
             made = [self._renewed(one, staged[one.sop_instance_uid]) for one in stored]
             if len(self._placed) < len(made):
                 self._disk.sync_all()  # the journal knows files that stay by the rows they had until now
-            with self._index.write() as db:
-                if rows_of(db, self._study) != self._rows or staged.keys() != self._rows.keys():
-                    raise StorageError("the study changed meanwhile; it is as it was", hint="run it again")
+            with self._publisher.paused(), self._index.write() as db:
+                if rows_of(db, self._study) != self._rows:
+                    raise changed
                 if made:
                     renew.study(db, self._study, made, self._now)
         except BaseException:
@@ -102,20 +116,20 @@ class Exchange:
 
     def _renewed(self, instance: StoredInstance, staged: Path | None) -> Renewed:
         """The instance as its row will say, with its new file linked to its place."""
-        before = Path(instance.path)
         try:
-            head = read_head(staged or before)
+            head = read_head(staged or Path(instance.path))
         except FileNotFoundError as error:
             raise BadInstance("the instance's file is missing") from error
         _, uid, study, series = head.uids
         if (uid, study) != (instance.sop_instance_uid, self._study):
             raise BadInstance("the file is another instance than the index says, or of another study")
+        row, file_id = self._rows[uid]
         if staged is None:
-            return Renewed(head, before.relative_to(self._disk.root).as_posix(), self._rows.get(uid, 0))
+            return Renewed(head, file_id, row)
         place = self._disk.place(staged, self._free(fileid.candidates(study, series, uid)))
         self._placed.append(place)
         self._disk.settle(place)
-        return Renewed(head, place, self._rows.get(uid, 0), replaced=True)
+        return Renewed(head, place, row, replaced=True)
 
     def _free(self, wanted: Iterator[str]) -> Iterator[str]:
         """Places that no deletion is still going to unlink."""

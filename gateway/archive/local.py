@@ -376,8 +376,8 @@ class LocalArchive:
         stored = self.instances(study_uids=[study_uid])
         if self._min_free and self._disk.free() - sum(one.size for one in stored) < self._min_free:
             raise StorageError("less disk space would be free than archive.min_free asks for")
-        with self._publisher.paused():
-            return Exchange(self._index, self._disk, study_uid, rows, self._clock()).run(stored, change)
+        one = Exchange(self._index, self._disk, self._publisher, study_uid, rows, self._clock())
+        return one.run(stored, change)
 
     @property
     def identity(self) -> bytes:

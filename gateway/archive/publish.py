@@ -122,7 +122,7 @@ class Publisher:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Hold publications off, in all processes, while the block runs: one must not note rows that it gives new ones.
+        """Hold publications off, in all processes, while the block runs.
 
         Raises:
             StorageError: the lock file cannot be opened.
