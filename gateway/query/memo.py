@@ -16,6 +16,7 @@ from cachetools import LRUCache
 from gateway import metrics
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller
+from gateway.dicom.encoded import Encoded
 from gateway.query.flight import size_of
 from gateway.query.ports import Evidence, QuerySource, Request
 
@@ -77,6 +78,8 @@ class Memo:
         answers: list[Attributes] = []
         for answer in self._source.find(request):
             if len(answers) <= self._max_answers:
+                if not isinstance(answer, Encoded):
+                    answer = Encoded(answer.encode(implicit=False))  # noqa: PLW2901 - smaller, and ready to be sent
                 answers.append(answer)
             yield answer
         if len(answers) > self._max_answers or version != self._version():
