@@ -20,6 +20,8 @@ from gateway.dicom.encoded import Encoded
 from gateway.query.flight import size_of
 from gateway.query.ports import Evidence, QuerySource, Request
 
+_HITS, _MISSES = (metrics.QUERY_MEMO.labels(outcome) for outcome in ("hit", "miss"))
+
 
 @dataclass(frozen=True)
 class _Memory:
@@ -66,12 +68,12 @@ class Memo:
         with self._lock:
             memory = self._kept.get(key)
         if memory is not None and memory.holds(version):
-            metrics.QUERY_MEMO.labels("hit").inc()
+            _HITS.inc()
             for one in memory.evidence:
                 one.use()
             request.evidence.extend(memory.evidence)
             return iter(memory.answers)
-        metrics.QUERY_MEMO.labels("miss").inc()
+        _MISSES.inc()
         return self._remembering(key, version, request)
 
     def _remembering(self, key: Hashable, version: Hashable, request: Request) -> Iterator[Attributes]:
