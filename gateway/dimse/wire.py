@@ -1,8 +1,8 @@
 """One connection in blocking I/O: bytes to PDU pieces, with deadlines that a slow peer cannot stretch.
 
 The socket blocks, with SO_RCVTIMEO and SO_SNDTIMEO as a tick; at each tick the absolute deadlines are looked at. That
-is one system call a receive, where Python's own time-outs take two. TCP_QUICKACK is armed again before each wait for the
-rest of something: a peer with Nagle's algorithm on, DCMTK's default, holds that back for 40 ms, until a delayed
+is one system call a receive, where Python's own time-outs take two. TCP_QUICKACK is armed again before each wait for
+the rest of something: a peer with Nagle's algorithm on, DCMTK's default, holds that back for 40 ms, until a delayed
 acknowledgement, otherwise. An answer acknowledges what it answers, and needs no packet of its own for that.
 """
 
