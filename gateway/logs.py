@@ -71,12 +71,11 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     logger = structlog.wrap_logger(
         logging.getLogger(f"gateway.{name}"),
         processors=_CHAIN,
-        wrapper_class=structlog.stdlib.BoundLogger,
+        wrapper_class=_Logger,
         context_class=dict,
-        cache_logger_on_first_use=True,
         room=name,
     )
-    return cast(structlog.stdlib.BoundLogger, logger)
+    return cast(structlog.stdlib.BoundLogger, logger.bind())  # itself, not a proxy that looks for it at every line
 
 
 @contextmanager
@@ -234,6 +233,16 @@ def _show_warning(
     # The text is left out: pydicom's warnings quote the value they are about.
     del message, file, line
     get_logger("warnings").warning("a Python warning", kind=category.__name__, source=f"{_short(filename)}:{lineno}")
+
+
+class _Logger(structlog.stdlib.BoundLogger):
+    """Looks at the level before anything is gathered for a line that is not written: most are of every request."""
+
+    def debug(self, event: str | None = None, *args: Any, **values: Any) -> Any:
+        return super().debug(event, *args, **values) if self._logger.isEnabledFor(logging.DEBUG) else None
+
+    def info(self, event: str | None = None, *args: Any, **values: Any) -> Any:
+        return super().info(event, *args, **values) if self._logger.isEnabledFor(logging.INFO) else None
 
 
 class _Handler(logging.StreamHandler[TextIO]):

@@ -30,6 +30,7 @@ from gateway.dimse.ports import StoreRequest
 from gateway.errors import BadInstance, StorageError
 from gateway.logs import get_logger
 from gateway.query.ports import Request
+from gateway.query.projection import Projection
 
 _log = get_logger("archive")
 _CHUNK = 10_000
@@ -304,6 +305,11 @@ class LocalArchive:
         """Answer a query; see :class:`gateway.query.ports.QuerySource`."""
         with self._index.read() as db:
             yield from find.find(db, request, self._empties)
+
+    def answers(self, request: Request, projection: Projection) -> Iterator[Attributes]:
+        """Answer a query finally; see :class:`gateway.query.direct.Answering`."""
+        with self._index.read() as db:
+            yield from find.answers(db, request, projection, self._empties)
 
     def studies(self, uids: Sequence[str], caller: Caller) -> dict[str, Attributes]:  # noqa: ARG002
         """The patient and study attributes of the studies that are here."""

@@ -7,7 +7,7 @@ from functools import partial
 
 from gateway.archive.local import LocalArchive
 from gateway.config import Config
-from gateway.daemon.coercing import CoercedSource, Rules, SentCoercion, coerced_receiver
+from gateway.daemon.coercing import CoercedSource, Rules, SentCoercion, coerced_receiver, touch_queries
 from gateway.daemon.retrieving import build_retrieving
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller
@@ -15,6 +15,7 @@ from gateway.dicom.identifier import Negotiated, Query
 from gateway.dicom.keys import Empties
 from gateway.dimse.ports import Cancelled
 from gateway.dimse.services import Handlers
+from gateway.query.direct import DirectSource
 from gateway.query.effective import EffectiveView, Scope
 from gateway.query.limit import LimitedSource
 from gateway.query.memo import Memo
@@ -35,6 +36,8 @@ def build_handlers(config: Config, archive: LocalArchive, leading: Leading | Non
         empties=Empties(empty=config.query.empty_matches, absent=config.query.empty_matches),
     )
     answers: QuerySource = ProjectedSource(CoercedSource(view, rules, title), title)
+    if leading is None:
+        answers = DirectSource(answers, archive, title, alone=lambda: not touch_queries(rules()))
     answers = Memo(answers, lambda: (archive.generation, rules().version), max_bytes=config.query.memo_bytes)
     if config.query.max_answers:
         answers = LimitedSource(answers, config.query.max_answers)

@@ -9,7 +9,7 @@ from pathlib import Path
 from gateway import metrics
 from gateway.coercion.draft import Context
 from gateway.coercion.engine import plan
-from gateway.coercion.rules import BUILT_IN, RuleSet, Where
+from gateway.coercion.rules import BUILT_IN, Rule, RuleSet, Where
 from gateway.config import Config
 from gateway.dicom import tags
 from gateway.dicom.attributes import Attributes
@@ -29,6 +29,15 @@ Rules = Callable[[], RuleSet]
 """The rules in force now. Each operation takes them once, so that an edit does not change it half-way."""
 
 
+def touch_queries(rules: RuleSet) -> bool:
+    """Whether there is a rule for keys or answers, other than what the effective view does by itself."""
+    return bool(_answering(rules) or rules.at(Where.KEYS))
+
+
+def _answering(rules: RuleSet) -> tuple[Rule, ...]:
+    return tuple(rule for rule in rules.at(Where.ANSWERS) if rule.name != BUILT_IN.name)
+
+
 class CoercedSource:
     """Rules for query keys before a source is asked, and for its answers; the answers show the keys as asked.
 
@@ -44,9 +53,9 @@ class CoercedSource:
     def find(self, request: Request) -> Iterator[Attributes]:
         """Yield coerced answers; see :class:`~gateway.query.ports.QuerySource`."""
         rules = self._rules()
-        answering = tuple(rule for rule in rules.at(Where.ANSWERS) if rule.name != BUILT_IN.name)
-        if not answering and not rules.at(Where.KEYS):
+        if not touch_queries(rules):
             return self._view.find(request)
+        answering = _answering(rules)
         caller = request.caller
         asked = Context(sending=caller.aet, receiving=self._aet, host=caller.address)
         keys, undo = plan(rules, Where.KEYS, asked).apply_to_keys(request.query.keys)

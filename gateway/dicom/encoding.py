@@ -19,9 +19,9 @@ MAX_DEPTH = 64
 
 UNDEFINED = 0xFFFFFFFF
 LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
-_LONG_BYTES = frozenset(vr.encode() for vr in LONG_VRS)
+LONG_BYTES = frozenset(vr.encode() for vr in LONG_VRS)
 _SHORT_VRS = "AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US"
-_SHORT_BYTES = frozenset(_SHORT_VRS.encode().split())
+SHORT_BYTES = frozenset(_SHORT_VRS.encode().split())
 _SHORT_NAMES = {vr.encode(): vr for vr in _SHORT_VRS.split()}
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 
@@ -115,9 +115,9 @@ def _read_header(view: memoryview, pos: int, end: int, *, implicit: bool) -> tup
     tag = group << 16 | element
     if implicit or group == 0xFFFE:
         return tag, vr_of(tag) if group != 0xFFFE else "", _LENGTH.unpack_from(view, pos + 4)[0], pos + 8
-    if raw in _SHORT_BYTES:
+    if raw in SHORT_BYTES:
         return tag, raw.decode(), short, pos + 8
-    if raw not in _LONG_BYTES:
+    if raw not in LONG_BYTES:
         raise MalformedDataset(f"no value representation in ({group:04X},{element:04X})", pos + 4)
     if pos + 12 > end:
         raise MalformedDataset("truncated element", pos)

@@ -77,6 +77,12 @@ class Matcher:
         """Whether the entity, with the attributes of its level and above, meets every key."""
         return all(holds(key, entity, self.empties) for key in self.keys)
 
+    @property
+    def depends_on(self) -> frozenset[int]:
+        """The attributes that decide; what else an entity has means nothing."""
+        times = {key.time_tag for key in self.keys if isinstance(key, CombinedKey)}
+        return frozenset(key.tag for key in self.keys) | times
+
     def without(self, dropped: Iterable[int]) -> Matcher:
         """The same but for the keys of these tags, which somebody else has matched exactly."""
         gone = frozenset(dropped)

@@ -114,9 +114,11 @@ class AcceptedAssociation:
             self._run()
         except Lost as error:
             self._ended(error)
+            _forget_frames(error)
         except ProtocolError as error:
             _log.warning("association aborted", reason=error.message)
             self._abort(error.reason)
+            _forget_frames(error)
         except OSError as error:  # the TLS handshake, or a socket that died before it was set up
             _log.info("connection failed", error=error)
         except Exception:  # noqa: BLE001 - the root of the thread
@@ -222,6 +224,13 @@ class AcceptedAssociation:
             exchange.channel.send(pdu.RELEASE_REPLY)
             exchange.channel.linger(self._acceptor.deadlines.linger)
         return message
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """The exchange keeps what ended it, whose frames keep the exchange: its buffers would wait for the collector."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__context__
 
 
 def _settled(accept: AssociateAccept) -> dict[str, Negotiated]:

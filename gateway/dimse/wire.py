@@ -1,8 +1,9 @@
 """One connection in blocking I/O: bytes to PDU pieces, with deadlines that a slow peer cannot stretch.
 
 The socket blocks, with SO_RCVTIMEO and SO_SNDTIMEO as a tick; at each tick the absolute deadlines are looked at. That
-is one system call a receive, where Python's own time-outs take two. TCP_QUICKACK is armed again after each receive: a
-peer with Nagle's algorithm on, DCMTK's default, waits 40 ms for a delayed acknowledgement otherwise.
+is one system call a receive, where Python's own time-outs take two. TCP_QUICKACK is armed again before each wait for
+the rest of something: a peer with Nagle's algorithm on, DCMTK's default, holds that back for 40 ms, until a delayed
+acknowledgement, otherwise. An answer acknowledges what it answers, and needs no packet of its own for that.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Channel:
         self._network = network
         self._reader = PduReader(max_length)
         self._mark = (0, False)
+        self._owes_ack = False
         self._pdu_limit = float("inf")
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
@@ -106,11 +108,13 @@ class Channel:
 
     def _receive(self, flags: int) -> bool:
         try:
+            if self._owes_ack:
+                self._owes_ack = False
+                self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             if self._tls:
                 count = self._tls.recv_into(self._reader.space)
             else:
                 count = self._sock.recv_into(self._reader.space, 0, flags)
-            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         except (BlockingIOError, TimeoutError):
             return False
         except OSError as error:
@@ -118,6 +122,7 @@ class Channel:
         if not count:
             raise Lost("connection closed", UpstreamKind.ABORTED)
         self._reader.received(count)
+        self._owes_ack = True
         return True
 
     def send(self, data: Buffer) -> None:
@@ -135,6 +140,7 @@ class Channel:
             return
         for at in range(0, len(parts), _IOV_MAX):
             group = parts[at : at + _IOV_MAX]
+            self._owes_ack = False
             try:
                 sent = self._sock.sendmsg(group)
             except BlockingIOError:
@@ -146,6 +152,7 @@ class Channel:
 
     def _send_rest(self, view: memoryview) -> None:
         limit, passed = monotonic() + self._network, 0
+        self._owes_ack = False
         while len(view):
             try:
                 sent = self._sock.send(view)

@@ -4,6 +4,7 @@ Everything here is a query source around another one (:mod:`gateway.query.ports`
 
     limit        ends a query after so many answers, saying so
     memo         hands out finished answers again, as long as what they rest on holds
+    direct       the short way, where nobody but the local archive has a say: it fills a ``template``
     projection   exactly the requested keys, in a character set the asker reads
     (coercion)   the rules, of another room
     effective    the view: the leading archives' answers joined with the local ones, by the page

@@ -14,6 +14,7 @@ from contextvars import copy_context
 from threading import Condition, Thread
 
 from gateway.dicom.attributes import Attributes
+from gateway.dicom.encoded import Encoded
 from gateway.errors import Cancelled, UpstreamError, UpstreamKind
 from gateway.logs import get_logger
 
@@ -34,6 +35,8 @@ Ended = Callable[[tuple[Attributes, ...] | None, UpstreamError | None], None]
 
 def size_of(answer: Attributes) -> int:
     """Bytes of memory that an answer takes, by estimate: 3.0 KB where 2.8 were measured, encoded form included."""
+    if isinstance(answer, Encoded):
+        return 200 + 2 * len(answer.encode(implicit=False))
     return 250 + sum(190 + len(element.value) for element in answer.values())
 
 

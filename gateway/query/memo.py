@@ -16,8 +16,11 @@ from cachetools import LRUCache
 from gateway import metrics
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller
+from gateway.dicom.encoded import Encoded
 from gateway.query.flight import size_of
 from gateway.query.ports import Evidence, QuerySource, Request
+
+_HITS, _MISSES = (metrics.QUERY_MEMO.labels(outcome) for outcome in ("hit", "miss"))
 
 
 @dataclass(frozen=True)
@@ -65,18 +68,20 @@ class Memo:
         with self._lock:
             memory = self._kept.get(key)
         if memory is not None and memory.holds(version):
-            metrics.QUERY_MEMO.labels("hit").inc()
+            _HITS.inc()
             for one in memory.evidence:
                 one.use()
             request.evidence.extend(memory.evidence)
             return iter(memory.answers)
-        metrics.QUERY_MEMO.labels("miss").inc()
+        _MISSES.inc()
         return self._remembering(key, version, request)
 
     def _remembering(self, key: Hashable, version: Hashable, request: Request) -> Iterator[Attributes]:
         answers: list[Attributes] = []
         for answer in self._source.find(request):
             if len(answers) <= self._max_answers:
+                if not isinstance(answer, Encoded):
+                    answer = Encoded(answer.encode(implicit=False))  # noqa: PLW2901 - smaller, and ready to be sent
                 answers.append(answer)
             yield answer
         if len(answers) > self._max_answers or version != self._version():

@@ -8,7 +8,7 @@ nothing at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from gateway import metrics
 from gateway.dicom import charset, encoding, matching, tags
@@ -24,12 +24,20 @@ _EMPTIES = Empties(empty=True, absent=True)
 
 
 class Projection:
-    """The shape of one query's answers."""
+    """The shape of one query's answers.
+
+    Attributes:
+        shape: an answer before anything is known of its entity, in ascending order of the tags.
+        asked: those of its tags that an entity's elements fill.
+        unique: the unique key of the level.
+        declared: the character set that the query declares, if it does.
+    """
 
     def __init__(self, query: Query, retrieve_aet: str) -> None:
+        self._level = query.level.name
         self._terms = query.keys.terms
-        self._declared = query.keys.only([tags.SpecificCharacterSet])
-        self._unique = query.level.unique_key
+        self.declared = query.keys.only([tags.SpecificCharacterSet])
+        self.unique = query.level.unique_key
         self._keys = {tag: element.vr for tag, element in query.keys.items() if tag != tags.SpecificCharacterSet}
         self._sequences = _sequences(query)
         self._given: dict[int, Element] = {}
@@ -41,20 +49,20 @@ class Projection:
         constant = {
             tags.QueryRetrieveLevel: element_of(tags.QueryRetrieveLevel, query.level.name, ()),
             tags.RetrieveAETitle: element_of(tags.RetrieveAETitle, retrieve_aet, ()),
-            **self._declared,
+            **self.declared,
         }
         empty = {tag: self._given.get(tag) or Element(vr, b"") for tag, vr in self._keys.items()}
-        self._shape = dict(sorted({**empty, **constant, tags.InstanceAvailability: _NO_AVAILABILITY}.items()))
-        self._asked = tuple(tag for tag in self._shape if tag not in constant)
+        self.shape = dict(sorted({**empty, **constant, tags.InstanceAvailability: _NO_AVAILABILITY}.items()))
+        self.asked = tuple(tag for tag in self.shape if tag not in constant)
 
     def answer(self, entity: Attributes) -> Attributes | None:
         """The answer for an entity; None when it lacks the unique key of the level."""
-        unique = entity.get(self._unique)
+        unique = entity.get(self.unique)
         if unique is None or not unique.value.strip(b" \0"):
             return None
-        elements = self._shape.copy()  # in the order of the tags, with what is given and what stays empty
+        elements = self.shape.copy()  # in the order of the tags, with what is given and what stays empty
         get = entity.get
-        for tag in self._asked:
+        for tag in self.asked:
             element = get(tag)
             if element is not None and element.value:
                 elements[tag] = element
@@ -78,6 +86,16 @@ class Projection:
         except charset.Unrepresentable:
             return answer.in_charset((charset.UTF8,))
 
+    def answers(self, entities: Iterable[Attributes]) -> Iterator[Attributes]:
+        """Yield the answers for entities; one without its unique key is counted and left out."""
+        for entity in entities:
+            answer = self.answer(entity)
+            if answer is not None:
+                yield answer
+                continue
+            metrics.QUERY_ANSWERS_DROPPED.labels(self._level).inc()
+            _log.warning("answer without its unique key dropped", level=self._level)
+
 
 class ProjectedSource:
     """Puts the answers of a source into shape; the last source before the wire."""
@@ -88,15 +106,7 @@ class ProjectedSource:
 
     def find(self, request: Request) -> Iterator[Attributes]:
         """Yield answers as they go out; see :class:`~gateway.query.ports.QuerySource`."""
-        projection = Projection(request.query, self._retrieve_aet)
-        level = request.query.level.name
-        for entity in self._source.find(request):
-            answer = projection.answer(entity)
-            if answer is not None:
-                yield answer
-                continue
-            metrics.QUERY_ANSWERS_DROPPED.labels(level).inc()
-            _log.warning("answer without its unique key dropped", level=level)
+        return Projection(request.query, self._retrieve_aet).answers(self._source.find(request))
 
 
 _Shape = tuple[SequenceKey | None, Attributes]

@@ -10,6 +10,7 @@ from pydicom.filewriter import write_dataset
 
 from gateway.dicom import charset, encoding, tags
 from gateway.dicom.attributes import Attributes, MalformedDataset
+from gateway.dicom.encoded import Encoded
 from gateway.dicom.tags import tag_of
 
 
@@ -139,3 +140,14 @@ def test_reading_stops_before_a_header_of_another_syntax() -> None:
     implicit = b"\x08\0\x12\0\x08\0\0\x0020030903"
     elements, offset = encoding.read(meta + implicit, implicit=False, stop=0x00030000)
     assert (list(elements), offset) == ([0x00020010], len(meta))
+
+
+def test_what_comes_encoded_is_the_same_and_decoded_at_the_first_look() -> None:
+    made = Attributes.of({"PatientName": "Müller", "StudyDate": "20240131"})
+    again = Encoded(made.encode(implicit=False))
+    assert again.encode(implicit=True) == made.encode(implicit=True)
+    assert again == made
+    assert hash(again) == hash(made)
+    assert (again.text(tag_of("PatientName")), len(again)) == ("Müller", 3)
+    with pytest.raises(MalformedDataset):
+        len(Encoded(b"x"))

@@ -17,6 +17,7 @@ from gateway.errors import Cancelled
 from gateway.leading.archive import LeadingArchive
 from gateway.leading.connecting import connector
 from gateway.query.cache import CachedLeading
+from gateway.query.direct import DirectSource
 from gateway.query.effective import EffectiveView
 from gateway.query.limit import LimitedSource
 from gateway.query.memo import Memo
@@ -70,6 +71,14 @@ def local(folder: Path) -> Iterator[QuerySource]:
     archive.close()
 
 
+@contextmanager
+def direct(folder: Path) -> Iterator[QuerySource]:
+    with local(folder) as archive:
+        assert isinstance(archive, LocalArchive)
+        long = ProjectedSource(EffectiveView(archive, None), "GATEWAY")
+        yield DirectSource(long, archive, "GATEWAY", alone=lambda: True)
+
+
 def over_memory(wrap: Callable[[MemoryArchive], QuerySource]) -> Source:
     @contextmanager
     def source(_: Path) -> Iterator[QuerySource]:
@@ -94,6 +103,7 @@ def upstream(peer: Callable[[Path], AbstractContextManager[RunningPeer]]) -> Sou
 SOURCES: dict[str, Source] = {
     "double": in_memory,
     "local archive": local,
+    "local archive, directly": direct,
     "cache": over_memory(lambda archive: CachedLeading("X", archive)),
     "several": over_memory(lambda archive: FirstKnown([Member(CachedLeading("X", archive)), Member(archive)])),
     "view": over_memory(lambda archive: EffectiveView(archive, CachedLeading("X", archive))),
