@@ -54,7 +54,7 @@ crash: $(STAMP) ## kill the archive a thousand times at random moments and look 
 	@rm -rf var/crash && mkdir -p var/crash
 	$(BIN)/python -m tests.archive.crash var/crash/files 1000
 
-faults: $(STAMP) ## break everything around real gateways and look for what is lost; QUICK=1 takes under two minutes
+faults: $(STAMP) ## break everything around real gateways and look for what is lost; QUICK=1 takes about two minutes
 	@command -v storescp >/dev/null 2>&1 || \
 		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null 2>&1 && apt-get install -y -qq dcmtk; } || \
 		{ echo "error: the peers are missing: apt-get install dcmtk"; exit 2; }

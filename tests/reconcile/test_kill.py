@@ -102,9 +102,9 @@ def test_every_instance_is_found_after_a_kill_at_any_step(tmp_path: Path, file_s
 
 def test_a_running_gateway_clears_up_after_a_verb_that_was_killed(tmp_path: Path, file_set: Path) -> None:
     archive = made(file_set, tmp_path)
-    archive.start()
     assert killed(archive, 12)
     (left,) = (archive.root / STAGING).iterdir()
+    archive.start()
     wait_until(lambda: not left.exists(), "what the dead process left is removed")
     assert told(archive, STUDY) == ["OLD-7"] * 2
     archive.close()
