@@ -13,12 +13,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
+from pathlib import Path
 from struct import unpack_from
 from time import perf_counter
 
 from bench.archives import AET, MAX_PDU, Archive
-from bench.data import EXPLICIT
+from bench.data import EXPLICIT, Study
 from gateway.dicom.attributes import Attributes
+from gateway.dicom.instance import Outgoing
 from gateway.dimse import acse, pdu
 from gateway.dimse.command import Command, Field, decode
 from gateway.dimse.negotiation import AssociateRequest, propose
@@ -170,6 +172,70 @@ def _hammer(
     assert all(one.answers() == 1 for one in opened)
     for one in opened:
         one.release()
+
+
+def store(archive: Archive, study: Study) -> float:
+    """Store instances over one association; the seconds from the first request to the last response.
+
+    What is sent is made beforehand, and the pixels are in memory.
+
+    Raises:
+        AssertionError: one was not answered with Success.
+    """
+    pixels = {one.path: Path(one.path).read_bytes() for one in study.instances}
+    classes = sorted({one.sop_class_uid for one in study.instances})
+    with socket.create_connection(("127.0.0.1", archive.port)) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        proposed = propose([(one, EXPLICIT) for one in classes])
+        sock.sendall(acse.encode_request(AssociateRequest(AET, archive.aet, proposed, MAX_PDU)))
+        accept = acse.decode_accept(sock.recv(65536))
+        room = min(accept.max_length or MAX_PDU, MAX_PDU)
+        contexts = {one.abstract_syntax: one.id for one in proposed}
+        requests = [_store_request(one, contexts[one.sop_class_uid], pixels[one.path], room) for one in study.instances]
+        answers = []
+        began = perf_counter()
+        for request in requests:
+            _send(sock, request)
+            answers.append(_receive(sock))
+        took = perf_counter() - began
+        sock.sendall(pdu.RELEASE_REQUEST)
+        assert sock.recv(64)[:1] == bytes([pdu.RELEASE_RP])
+    for answer in answers:
+        status = decode(answer[12:]).status
+        assert status == 0, f"{archive.name}: {status}"
+    return took
+
+
+def _store_request(one: Outgoing, context: int, pixels: bytes, room: int) -> list[pdu.Buffer]:
+    command = Command(
+        Field.C_STORE,
+        message_id=1,
+        has_dataset=True,
+        sop_class=one.sop_class_uid,
+        sop_instance=one.sop_instance_uid,
+        priority=0,
+    )
+    parts = list(pdu.cut(context, command.encode(), room, command=True))
+    parts += pdu.cut(context, one.head, room, command=False, last=not one.length)
+    if one.length:
+        parts += pdu.cut(context, memoryview(pixels)[one.offset : one.offset + one.length], room, command=False)
+    return parts
+
+
+def _send(sock: socket.socket, parts: list[pdu.Buffer]) -> None:
+    sent = sock.sendmsg(parts)
+    if sent < sum(map(len, parts)):
+        sock.sendall(memoryview(b"".join(parts))[sent:])
+
+
+def _receive(sock: socket.socket) -> bytes:
+    """One PDU, a response's command set."""
+    data = sock.recv(65536)
+    while len(data) < 6 or len(data) < 6 + unpack_from(">L", data, 2)[0]:
+        more = sock.recv(65536)
+        assert more, "connection closed in the middle of an answer"
+        data += more
+    return data
 
 
 class Sink:

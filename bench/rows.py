@@ -12,7 +12,7 @@ from pydicom import dcmread
 
 from bench import limit
 from bench.archives import AET, Archive
-from bench.client import Sink, client, queries_per_second, query
+from bench.client import Sink, client, queries_per_second, query, store
 from bench.data import CT, CT_STUDY, EXPLICIT, HUNDRED_DATE, ROOT, Sizes, Study, renewed, small_study_list
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.instance import Outgoing
@@ -172,23 +172,13 @@ def _get(stage: Stage, archive: Archive, _: str) -> float:
     return get(archive, CT_STUDY, stage.sizes.cts)
 
 
-def _store(study: Study, archive: Archive) -> float:
-    contexts = {(one.sop_class_uid, one.transfer_syntax_uid) for one in study.instances}
-    with connect(archive.peer, AET, contexts) as association:
-        began = perf_counter()
-        for one in study.instances:
-            status = association.store(one)
-            assert status == 0, f"{archive.name}: {status:04X}H"
-        return perf_counter() - began
-
-
 def _store_cts(stage: Stage, archive: Archive, run: str) -> float:
-    return _store(renewed(stage.cts, run), archive)
+    return store(archive, renewed(stage.cts, run))
 
 
 def _store_small(stage: Stage, archive: Archive, run: str) -> float:
     pixels = Path(stage.cts.instances[0].path)
-    return _store(small_study_list(pixels, stage.sizes.small, run), archive)
+    return store(archive, small_study_list(pixels, stage.sizes.small, run))
 
 
 def peak_resident(archive: Archive) -> float:
@@ -202,7 +192,7 @@ def peak_resident(archive: Archive) -> float:
 
 def _large(stage: Stage, archive: Archive, _: str) -> float:
     """Receive and send one multi-frame instance; the figure is the memory that took."""
-    _store(Study((stage.large,)), archive)
+    archive.fill(Study((stage.large,)))
     get(archive, stage.large.sop_instance_uid.rpartition(".")[0], 1)
     return peak_resident(archive)
 

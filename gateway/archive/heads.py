@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import zlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from gateway.archive import syntax
@@ -133,7 +133,13 @@ def _parse(data: bytes, size: int, *, last: bool) -> Head | None:
 def _kept(tag: int, element: Element) -> bool:
     if len(element.value) > _MAX_VALUE:
         return False
-    return tag in IMAGE_ATTRIBUTES or (level_of(tag) is not Level.IMAGE and tag not in COMPUTED_ATTRIBUTES)
+    return tag in IMAGE_ATTRIBUTES or _is_above(tag)
+
+
+@lru_cache(maxsize=4096)
+def _is_above(tag: int) -> bool:
+    """Whether an attribute is one of the levels above the instance, and stored there."""
+    return level_of(tag) is not Level.IMAGE and tag not in COMPUTED_ATTRIBUTES
 
 
 def _meta(data: bytes) -> tuple[str, int]:

@@ -77,7 +77,7 @@ def _put_back(index: Index, disk: Disk, found: list[Entry], now: float) -> tuple
                 write_anew(disk, [entry])
                 files += 1
             if entry.row > reached:
-                add_instance(db, read_head(disk.root / entry.file_id), entry.file_id, now, entry.row)
+                add_instance(db, read_head(disk.root / entry.file_id), entry.file_id, now, row=entry.row)
                 rows += 1
         disk.sync_all()
     return rows, files

@@ -164,7 +164,7 @@ class Store:
             with self._index.write(synced=body is None) as db:
                 before = stored_at(db, placed.sop_instance_uid)
                 if before in {None, lost} or self._on_conflict is OnConflict.REPLACE:
-                    row = add_instance(db, placed.head, placed.file_id, self._clock())
+                    row = add_instance(db, placed.head, placed.file_id, self._clock(), is_new=before is None)
                     if body is not None:
                         written = self._journal.append(row, placed.sop_instance_uid, placed.file_id, body)
         except StorageError:
@@ -268,14 +268,18 @@ def stored_at(db: sqlite3.Connection, sop_instance_uid: str) -> str | None:
     return None if row is None else str(row[0])
 
 
-def add_instance(db: sqlite3.Connection, head: Head, file_id: str, now: float, row: int | None = None) -> int:
+def add_instance(
+    db: sqlite3.Connection, head: Head, file_id: str, now: float, *, row: int | None = None, is_new: bool = False
+) -> int:
     """Put an instance into the index, in place of what had its UID before; the number of its row.
 
     Args:
         row: the number it had before it was lost.
+        is_new: nothing has its UID, as the caller has seen in this transaction.
     """
     sop_class, uid, study_uid, series_uid = head.uids
-    _bury(db, uid)
+    if not is_new:
+        _bury(db, uid)
     series = rows.known_series(db, series_uid, study_uid) or _add_series(db, head, now)
     ((made,),) = db.execute(
         "INSERT INTO instance (id, series, uid, sop_class, transfer_syntax, file_id, size, dataset_offset, enriched,"
