@@ -8,7 +8,8 @@ a published snapshot of that truth, and an input whenever it is new or somebody 
 - ``index`` and ``schema`` are the database: one row an entity, with its attributes encoded; ``rows`` makes them.
 - ``find`` and ``conditions`` answer queries: candidates by SQL, the verdict by :mod:`gateway.dicom.matching`.
 - ``store``, ``incoming``, ``disk``, ``fileid`` and ``heads`` take instances in; Success is said after the ``journal``,
-  or syncs of file, folders and index, made them durable. ``recovery`` ends what a crash or a power cut left.
+  whose files are ``runs``, or syncs of file and index, made them durable. ``recovery`` ends what a crash or a power cut
+  left.
 - ``publish`` keeps the DICOMDIR in line with the index and merges what others changed in it. A ``batch`` is one
   publication's changes, drawn on a ``canvas`` with ``records``; ``rewrite`` writes a DICOMDIR anew. ``keeper`` does all
   this in the background, ``aside`` in a process of its own where there is much to merge.

@@ -10,6 +10,7 @@ import ctypes
 import os
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 from gateway.archive.fileid import BadFileID, resolve
@@ -18,6 +19,10 @@ from gateway.errors import StorageError
 
 INCOMING = ".incoming"
 _TRIES = 100
+_ORDERED = frozenset({"ext4", "xfs"})
+"""File systems with one journal, in which a link stands behind all that was done to names before; syncing the linked
+file writes it up to there. POSIX promises less, so elsewhere folders are synced by themselves."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -31,6 +36,11 @@ class Disk:
         self._data = durability is not Durability.NONE
         self._durable: dict[str, int] = {}
         self._root_fd = -1
+
+    @cached_property
+    def _names_follow(self) -> bool:
+        """Whether a file's sync brings out its names, and the folders they are in, with it."""
+        return _file_system(self.root) in _ORDERED
 
     def sync(self, fd: int) -> None:
         """Make a file's bytes durable."""
@@ -116,15 +126,15 @@ class Disk:
         """Make a name durable, with its folders, and the bytes behind it; a disk that fails to keeps no name.
 
         Args:
-            fd: the file, when its bytes are still to be made durable. A file system's journal then takes both with
-                one commit, and the folder's sync finds little left to do.
+            fd: the file, when its bytes are still to be made durable.
         """
         target = self.root / file_id
         try:
             if fd is not None:
                 self.sync(fd)
-            self.make_folder(target.parent)
-            self.sync_folder(target.parent)
+            if fd is None or not self._names_follow:
+                self.make_folder(target.parent)
+                self.sync_folder(target.parent)
         except OSError:
             target.unlink(missing_ok=True)
             raise
@@ -151,3 +161,15 @@ class Disk:
                 return
             folder = folder.parent
         self.sync_folder(folder)
+
+
+def _file_system(path: Path) -> str:
+    """The type of the file system a folder is on, as Linux calls it in mountinfo (proc(5)); empty where it does not."""
+    device = path.stat().st_dev
+    wanted, found = f"{os.major(device)}:{os.minor(device)}", ""
+    with suppress(OSError):
+        for line in Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines():
+            fields, _, rest = line.partition(" - ")
+            if fields.split()[2] == wanted:
+                found = rest.split()[0]
+    return found

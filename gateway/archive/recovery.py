@@ -17,14 +17,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from gateway.archive import fileid, journal
+from gateway.archive import fileid, runs
 from gateway.archive.disk import Disk
 from gateway.archive.heads import read_head
 from gateway.archive.incoming import Incoming
 from gateway.archive.index import Index, file_lock
-from gateway.archive.journal import Entry
+from gateway.archive.runs import Entry
 from gateway.archive.store import add_instance, stored_at
 from gateway.errors import BadInstance, StorageError
+from gateway.logs import get_logger
+
+_log = get_logger("archive")
 
 
 def put_back(index: Index, disk: Disk, journals: Path, now: float) -> tuple[int, int]:
@@ -43,10 +46,10 @@ def put_back(index: Index, disk: Disk, journals: Path, now: float) -> tuple[int,
     lock = index.path.with_name(index.path.name + ".recover")
     try:
         with file_lock(lock), _held(journals) as held:
-            found = sorted(entry for path, fd in held for entry in journal.entries(path, fd, index.identity))
+            found = sorted(entry for path, fd in held for entry in runs.entries(path, fd, index.identity))
             done = _put_back(index, disk, found, now) if found else (0, 0)
             for _, fd in held:
-                journal.clear(fd)
+                runs.clear(fd)
     except OSError as error:
         raise StorageError(f"the journal cannot be put back: {error.strerror}") from error
     return done
@@ -74,6 +77,9 @@ def _put_back(index: Index, disk: Disk, found: list[Entry], now: float) -> tuple
             if entry.row <= reached and not _has(db, entry):
                 continue  # deleted or replaced since, or void
             if not entry.is_whole(disk.root / entry.file_id):
+                if not entry.kept:
+                    _log.error("a synced file is not what it was", file=entry.file_id)
+                    continue
                 write_anew(disk, [entry])
                 files += 1
             if entry.row > reached:
@@ -96,6 +102,8 @@ def write_anew(disk: Disk, found: Iterable[Entry]) -> None:
         OSError: the disk refuses.
     """
     for entry in found:
+        if not entry.kept:
+            continue  # it was synced at its place
         target = disk.root / entry.file_id
         new = disk.incoming / f"{target.name}.anew"
         disk.make_folder(target.parent)

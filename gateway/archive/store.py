@@ -25,7 +25,8 @@ from gateway.archive.disk import Disk
 from gateway.archive.heads import Head, head_of, read_head
 from gateway.archive.incoming import Incoming
 from gateway.archive.index import Index
-from gateway.archive.journal import Body, Journal, JournalFull
+from gateway.archive.journal import Journal, JournalFull
+from gateway.archive.runs import Body
 from gateway.dicom import encoding
 from gateway.dicom.attributes import Element, pad
 from gateway.dicom.models import Level
@@ -150,12 +151,15 @@ class Store:
         return Status.SUCCESS
 
     def _enter_journaled(self, placed: Placed, lost: str | None) -> str | None:
-        """Enter an instance that the journal makes durable, or one that is synced by itself; what was there before."""
+        """Enter an instance, made durable by the journal or by syncs of its own; what was there before."""
         body = self._journal.body(placed.fd, placed.head.size)
+        if body is None or not body.data:
+            self._disk.settle(placed.file_id, placed.fd)
         if body is not None:
             with suppress(JournalFull):
                 return self._enter(placed, lost, body)
-        self._disk.settle(placed.file_id, placed.fd)
+            if body.data:
+                self._disk.settle(placed.file_id, placed.fd)
         return self._enter(placed, lost, None)
 
     def _enter(self, placed: Placed, lost: str | None, body: Body | None) -> str | None:

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from gateway.archive.dicomdir import Dicomdir
 from gateway.archive.index import Durability
-from gateway.archive.journal import Entry, entries
 from gateway.archive.local import LocalArchive
+from gateway.archive.runs import Entry, entries
 from gateway.archive.store import OnConflict
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller

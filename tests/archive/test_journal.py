@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from xxhash import xxh3_64_intdigest
 
-from gateway.archive import journal
-from gateway.archive.journal import Body, Journal, JournalFull, Run
+from gateway.archive import runs
+from gateway.archive.journal import Journal, JournalFull
 from gateway.archive.local import LocalArchive
+from gateway.archive.runs import Body, Run
 from gateway.archive.store import OnConflict
 from gateway.dicom.models import Level
 from gateway.dicom.status import Status
@@ -104,7 +105,7 @@ def test_what_was_acknowledged_comes_back(tmp_path: Path, make: Make, store: Sen
     (study,) = [one for one in again.listing() if one.study_instance_uid == "1.2.3.1.2"]
     assert study.instances == 8
     again.close()
-    assert not any(journal._begun(os.open(one, os.O_RDONLY)) for one in (after / "files.index").glob("*.journal-*"))
+    assert not any(runs._begun(os.open(one, os.O_RDONLY)) for one in (after / "files.index").glob("*.journal-*"))
 
 
 def test_what_was_deleted_stays_deleted(tmp_path: Path, make: Make, store: Send) -> None:
@@ -190,22 +191,48 @@ def test_more_than_both_runs_hold_is_durable_as_well(tmp_path: Path, make: Make,
     again.close()
 
 
-def test_a_large_instance_goes_by_itself(tmp_path: Path, make: Make, store: Send) -> None:
-    archive = warmed(tmp_path, make, store)
-    before = journaled()
-    assert store(archive, make(PatientComments="x" * 9000)) == Status.SUCCESS
-    assert journaled() == before + 1
-    request, data = make(number=2)
-    assert store(archive, (request, data[:-12] + bytes(SIZE))) == Status.SUCCESS
-    assert journaled() == before + 1
+def test_a_large_instance_stays_in_its_place_and_its_row_comes_back(tmp_path: Path, make: Make, store: Send) -> None:
+    folder = tmp_path / "before"
+    archive = warmed(folder, make, store)
+    index, before = snapshot(folder), journaled()
+    made = [make(number=1), make(number=2)]
+    made = [(request, data + b"\xfc\xff\xfc\xffOB\0\0\0\0\1\0" + bytes(1 << 16)) for request, data in made]
+    made[1] = (made[1][0], made[1][1] + b"\xfc\xff\xfc\xffOB\0\0\0\0\4\0" + bytes(1 << 18))
+    for one in made:
+        assert store(archive, one) == Status.SUCCESS
+    assert journaled() == before + 2
+    after = lose(folder, index, tmp_path / "after")
     archive.close()
+    again = opened(after)
+    for request, data in made:
+        assert content(again, request.sop_instance_uid) == data
+    assert again.verify() == []
+    again.close()
+
+
+def test_a_large_file_that_the_disk_has_lost_is_told(
+    tmp_path: Path, make: Make, store: Send, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "before"
+    archive = warmed(folder, make, store)
+    index = snapshot(folder)
+    request, data = make()
+    assert store(archive, (request, data + b"\xfc\xff\xfc\xffOB\0\0\0\0\4\0" + bytes(1 << 18))) == Status.SUCCESS
+    (lost,) = archive.instances(sop_uids=[request.sop_instance_uid])
+    after = lose(folder, index, tmp_path / "after")
+    os.truncate(after / Path(lost.path).relative_to(folder), 5000)
+    archive.close()
+    again = opened(after)
+    assert "a synced file is not what it was" in caplog.text
+    assert again.instances(sop_uids=[request.sop_instance_uid]) == []
+    again.close()
 
 
 # -- runs by themselves ------------------------------------------------------------------------------------------------
 
 
 def body(text: bytes) -> Body:
-    return Body(text, xxh3_64_intdigest(text))
+    return Body(len(text), text, xxh3_64_intdigest(text))
 
 
 @pytest.fixture
@@ -303,7 +330,7 @@ def test_a_journal_that_cannot_be_brought_out_stays(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         one.close()
     path = written.run.path
-    assert [e.row for e in journal.entries(path, os.open(path, os.O_RDONLY), IDENTITY)] == [1]
+    assert [e.row for e in runs.entries(path, os.open(path, os.O_RDONLY), IDENTITY)] == [1]
 
 
 def test_a_disk_without_room_is_not_filled(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ class Archive(Section):
     """Another content under a stored UID: keep the first, which the sender is told by warning B000H, or replace it."""
     publish_delay: Duration = timedelta(seconds=1)
     """How long changes are gathered before the DICOMDIR is published; a large one is published less often."""
-    journal: Size = 512 * _MIB
+    journal: Size = 128 * _MIB
     """With ``durability: full``, space beside the index, for each worker, through which instances become durable by one
     sync each; 0 for none."""
     min_free: Size = _GIB
