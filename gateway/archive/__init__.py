@@ -7,6 +7,7 @@ a published snapshot of that truth, and an input whenever it is new or somebody 
   index, and ``enrich`` adds what only the object files say.
 - ``index`` and ``schema`` are the database: one row an entity, with its attributes encoded; ``rows`` makes them.
 - ``find`` and ``conditions`` answer queries: candidates by SQL, the verdict by :mod:`gateway.dicom.matching`.
+- ``lookup`` hands out studies and instances by their UIDs.
 - ``store``, ``incoming``, ``disk``, ``fileid`` and ``heads`` take instances in; Success is said after the ``journal``,
   whose files are ``runs``, or syncs of file and index, made them durable. ``recovery`` ends what a crash or a power cut
   left.

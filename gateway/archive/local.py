@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from gateway import metrics
-from gateway.archive import delete, exchange, fileid, find, heads, importer, recovery, report
+from gateway.archive import delete, exchange, find, importer, lookup, recovery, report
 from gateway.archive.delete import Deleted
 from gateway.archive.disk import Disk
 from gateway.archive.exchange import Change, Exchange
@@ -27,13 +27,12 @@ from gateway.dicom.keys import Empties
 from gateway.dicom.models import Level
 from gateway.dimse import ports
 from gateway.dimse.ports import StoreRequest
-from gateway.errors import BadInstance, StorageError
+from gateway.errors import StorageError
 from gateway.logs import get_logger
 from gateway.query.ports import Request
 from gateway.query.projection import Projection
 
 _log = get_logger("archive")
-_CHUNK = 10_000
 
 
 def default_index(dicomdir: Path) -> Path:
@@ -313,16 +312,8 @@ class LocalArchive:
 
     def studies(self, uids: Sequence[str], caller: Caller) -> dict[str, Attributes]:  # noqa: ARG002
         """The patient and study attributes of the studies that are here."""
-        found: dict[str, Attributes] = {}
         with self._index.read() as db:
-            for part in _parts(uids):
-                rows = db.execute(
-                    "SELECT t.uid, p.attributes, t.attributes FROM study t JOIN patient p ON p.id = t.patient"
-                    f" WHERE t.instances > 0 AND t.uid IN ({_marks(part)})",
-                    part,
-                )
-                found.update({row[0]: find.patient_and_study(row[1:]) for row in rows})
-        return found
+            return lookup.studies(db, uids)
 
     def instances(
         self, *, study_uids: Sequence[str] = (), series_uids: Sequence[str] = (), sop_uids: Sequence[str] = ()
@@ -331,35 +322,10 @@ class LocalArchive:
 
         An instance whose file is missing is among them with size 0: sending it fails, for it alone.
         """
-        named = [("i.uid", sop_uids), ("s.uid", series_uids), ("t.uid", study_uids)]
-        wanted = [(column, uids) for column, uids in named if uids]
-        if not wanted:
-            return []
-        column, uids = wanted[0]
-        others = [(_POSITION[name], frozenset(values)) for name, values in wanted[1:]]
-        found: list[StoredInstance] = []
         with self._index.read() as db:
-            for part in _parts(uids):
-                rows = db.execute(f"{_INSTANCES} WHERE {column} IN ({_marks(part)}) ORDER BY i.id", part)
-                found.extend(self._instance(row) for row in rows if all(row[at] in uids for at, uids in others))
+            found = lookup.instances(db, self.root, study_uids, series_uids, sop_uids)
         self._keeper.used({one.study_instance_uid for one in found})
         return found
-
-    def _instance(self, row: tuple[str, str, str, str, str, str, str, int, int]) -> StoredInstance:
-        patient, study, series, uid, sop_class, syntax, file_id, size, offset = row
-        path = self.root / file_id
-        if not offset:
-            path, size, offset, syntax = self._measured(file_id, syntax)
-        return StoredInstance(patient, study, series, uid, sop_class, syntax, str(path), size, offset)
-
-    def _measured(self, file_id: str, syntax: str) -> tuple[Path, int, int, str]:
-        """Path, size, offset and syntax of an imported instance that nobody has looked at yet."""
-        try:
-            path = fileid.resolve(self.root, file_id)
-            head = heads.read_head(path)
-        except (fileid.BadFileID, FileNotFoundError, BadInstance):
-            return self.root / "missing", 0, 0, syntax
-        return path, head.size, head.dataset_offset, head.transfer_syntax_uid
 
     def begin(self, request: StoreRequest) -> ports.Incoming:
         """Take a C-STORE request; see :class:`gateway.dimse.ports.Receiver`."""
@@ -408,20 +374,3 @@ class LocalArchive:
         finally:
             self._disk.close()
             self._index.close()
-
-
-_INSTANCES = (
-    "SELECT p.patient_id, t.uid, s.uid, i.uid, i.sop_class, i.transfer_syntax, i.file_id, i.size, i.dataset_offset"
-    " FROM instance i JOIN series s ON s.id = i.series JOIN study t ON t.id = s.study"
-    " JOIN patient p ON p.id = t.patient"
-)
-_POSITION = {"t.uid": 1, "s.uid": 2}
-
-
-def _parts(uids: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    for start in range(0, len(uids), _CHUNK):
-        yield tuple(uids[start : start + _CHUNK])
-
-
-def _marks(values: Sequence[str]) -> str:
-    return ", ".join("?" * len(values))
