@@ -133,7 +133,7 @@ class LocalArchive:
     def _recover(self) -> None:
         rows, files = recovery.put_back(self._index, self._disk, self._journals, self._clock())
         if rows or files:
-            _log.warning("put back from the journal what the disk had lost", rows=rows, files=files)
+            _log.warning("put back from the journal what the disk had lost", instances=rows, files=files)
         if removed := recovery.remove_leftovers(self._index, self._disk, self._incoming):
             _log.info("removed unfinished stores of an earlier run", files=removed)
 

@@ -89,11 +89,11 @@ def test_parts_of_a_study_are_downloaded(tmp_path: Path, holder: Holder) -> None
 
 
 def test_files_are_stored_and_a_file_that_is_none_is_said_before_anything_is_sent(tmp_path: Path) -> None:
-    files = write(tmp_path / "files", STUDY)
+    files = write(tmp_path / "mine", STUDY)
     with gateway(tmp_path, []) as world:
         one = Client("ME", f"GATEWAY@127.0.0.1:{world.port}")
         assert [(sent.sop_instance_uid, sent.status) for sent in one.store(files[:1])] == [(files[0].stem, 0)]
-        assert {sent.sop_instance_uid for sent in one.store([tmp_path / "files"])} == UIDS
+        assert {sent.sop_instance_uid for sent in one.store([tmp_path / "mine"])} == UIDS
         (tmp_path / "notes.txt").write_text("no instance")
         with pytest.raises(BadInstance):
             one.store([files[0], tmp_path / "notes.txt"])
