@@ -24,8 +24,8 @@ from gateway.archive.heads import read_head
 from gateway.archive.incoming import unheld
 from gateway.archive.index import Index
 from gateway.archive.publish import Publisher
+from gateway.archive.recovery import forget_unacknowledged
 from gateway.archive.renew import Renewed
-from gateway.archive.store import stored_at
 from gateway.coercion.rewrite import write_file
 from gateway.dicom.instance import Outgoing, StoredInstance
 from gateway.errors import BadInstance, StorageError
@@ -180,7 +180,7 @@ def recover(index: Index, disk: Disk) -> int:
                 if free:
                     found += 1
                     for path in sorted(folder.iterdir()):
-                        _forget_unacknowledged(index, disk, path)
+                        forget_unacknowledged(index, disk, path)
                     shutil.rmtree(folder)
     except OSError as error:
         raise StorageError(f"what a crash left cannot be removed: {error.strerror}") from error
@@ -192,20 +192,3 @@ def _folders(above: Path) -> list[Path]:
         return sorted(above.iterdir())
     except FileNotFoundError:
         return []
-
-
-def _forget_unacknowledged(index: Index, disk: Disk, path: Path) -> None:
-    """Remove the second name of a staged file unless the index has it."""
-    status = path.stat()
-    if status.st_nlink < 2:
-        return
-    try:
-        _, uid, study, series = read_head(path).uids
-    except BadInstance:  # only where archive.durability does not ask for bytes to be synced
-        return
-    with index.read() as db:
-        acknowledged = stored_at(db, uid)
-    folder = next(fileid.candidates(study, series, uid)).rpartition("/")[0]
-    with suppress(FileNotFoundError), os.scandir(disk.root / folder) as entries:
-        names = [f"{folder}/{entry.name}" for entry in entries if entry.inode() == status.st_ino]
-        disk.remove(one for one in names if one != acknowledged)

@@ -120,14 +120,21 @@ def remove_leftovers(index: Index, disk: Disk, incoming: Incoming) -> int:
     found = 0
     for path in incoming.leftovers():
         found += 1
-        if path.stat().st_nlink > 1:
-            _forget_unacknowledged(index, disk, path)
+        forget_unacknowledged(index, disk, path)
         path.unlink(missing_ok=True)
     return found
 
 
-def _forget_unacknowledged(index: Index, disk: Disk, path: Path) -> None:
-    inode = path.stat().st_ino
+def forget_unacknowledged(index: Index, disk: Disk, path: Path) -> None:
+    """Remove the second name of a temporary file, if it has one, unless the index has it.
+
+    Raises:
+        FileNotFoundError: the temporary file is gone.
+    """
+    status = path.stat()
+    if status.st_nlink < 2:
+        return
+    inode = status.st_ino
     try:
         _, uid, study, series = read_head(path).uids
     except BadInstance:  # a power cut before its bytes were synced: what they said of its place is lost

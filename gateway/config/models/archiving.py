@@ -85,7 +85,7 @@ class Archive(Section):
     """How long changes are gathered before the DICOMDIR is published; a large one is published less often."""
     journal: Size = 128 * _MIB
     """With ``durability: full``, space beside the index, for each worker, through which instances become durable by one
-    sync each; 0 for none."""
+    sync each, or two if they are large; 0 for none."""
     min_free: Size = _GIB
     """Free space below which nothing more is accepted and the archive is not ready."""
     retain: Retain = Retain()
