@@ -46,6 +46,8 @@ def parse_rules(text: str, file: str = "rules", folder: FilePath = FilePath()) -
     Raises:
         ConfigError: everything that is wrong with it, one line each.
     """
+    if not text.strip():  # what a full disk or an editor that died leaves behind, hardly what somebody wrote
+        raise ConfigError([f"{file}: is empty; for the built-in rule alone write 'rules: []'"])
     digest = hashlib.sha256(text.encode())
     try:
         root = compose(text, file)

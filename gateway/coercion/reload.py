@@ -25,6 +25,7 @@ _log = get_logger("coercion")
 _DEBOUNCE_MS = 200
 _STEP_MS = 50
 _GLANCE_MS = 1000
+_QUIET_S = 0.25
 
 
 class Reloader:
@@ -107,10 +108,22 @@ class Reloader:
         while not self._stop.is_set():
             folders = self._folders()
             for _ in self._events(folders):
-                if _stamps(self._rules.files) != self._seen:
+                if self._changed():
                     self._reload_quietly()
                 if self._folders() != folders:
                     break  # the new rules name other tables: watch their folders
+
+    def _changed(self) -> bool:
+        """Whether the files are others than those read last, and have been left alone for a moment.
+
+        Most editors, and ``cp``, empty a file before they fill it: what is seen in between is nobody's rules.
+        """
+        now = _stamps(self._rules.files)
+        while now != self._seen and not self._stop.wait(_QUIET_S):
+            before, now = now, _stamps(self._rules.files)
+            if before == now:
+                return True
+        return False
 
     def _folders(self) -> set[Path]:
         return {Path(file).absolute().parent for file in self._rules.files}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,39 @@ def test_an_edit_takes_over_and_a_bad_one_does_not(tmp_path: Path) -> None:
         file.write_text(GOOD % "fourth")
         wait_until(lambda: rules().rules[-1].name == "fourth", "the edit is noticed")
         assert good() == 1.0
+
+
+def test_a_file_is_left_alone_while_it_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text(GOOD % "first")
+    taken: list[str] = []
+    with Reloader(file) as rules:
+        rules.observers.append(lambda taken_over: taken.append(taken_over.rules[-1].name))
+        before, end = failures(), time.monotonic() + 0.8
+        with file.open("w") as being_written:
+            being_written.write(GOOD % "half")
+            while time.monotonic() < end:  # longer than events are gathered, each write within the pause waited for
+                being_written.write("# more\n")
+                being_written.flush()
+            assert rules().rules[-1].name == "first"
+            being_written.seek(0)
+            being_written.truncate()
+            being_written.write(GOOD % "whole")
+        wait_until(lambda: rules().rules[-1].name == "whole", "the whole file is taken")
+    assert taken == ["whole"]
+    assert failures() == before
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text(GOOD % "first")
+    reloader = Reloader(file)
+    file.write_text("\n")
+    with pytest.raises(ConfigError, match=r"rules.yaml: is empty; .* 'rules: \[\]'"):
+        reloader.reload()
+    assert reloader().rules[-1].name == "first"
+    file.write_text("# none of our own\n")
+    assert [rule.name for rule in reloader.reload().rules] == ["leading-attributes"]
 
 
 def test_an_edited_table_takes_over(tmp_path: Path) -> None:

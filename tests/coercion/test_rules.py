@@ -42,7 +42,7 @@ def test_without_a_leading_answer_nothing_changes() -> None:
 def test_a_rule_of_its_name_takes_the_place_of_the_built_in_one() -> None:
     rules = parse_rules("rules: [{name: leading-attributes, where: sent, enabled: false, then: []}]")
     assert plan(rules, Where.ANSWERS, Context(leading=LEADING)).rules == ()
-    assert [rule.name for rule in parse_rules("").rules] == ["leading-attributes"]
+    assert [rule.name for rule in parse_rules("rules: []").rules] == ["leading-attributes"]
 
 
 def test_the_example_applies_to_its_receiver_only() -> None:
