@@ -11,7 +11,6 @@ import gc
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from threading import Event
 from typing import Self
 
 from gateway import logs
@@ -26,15 +25,13 @@ from gateway.errors import ConfigError
 from gateway.web.connections import Bounds
 from gateway.web.server import WebServer
 from gateway.workers.control import ControlServer
+from gateway.workers.signals import Signals
 
 DRAIN_SECONDS = 20.0
 """What running operations have after SIGTERM; systemd and Kubernetes kill after 30 s and more."""
 
 _COLLECT_AFTER = 5_000
 """More objects made than freed since the last look for garbage, where Python has 700; as other servers set it."""
-
-_LOOK_SECONDS = 0.5
-"""A signal may reach another thread, which does not wake this one; Python runs its handler in this one only."""
 
 _log = logs.get_logger("daemon")
 
@@ -87,33 +84,15 @@ def run_until_stopped(config: Config, listeners: Listeners, share: Share, ready:
     Args:
         ready: called once everything answers.
     """
-    stop, reload = Event(), Event()
-    woken = Event()
-
-    def note(event: Event) -> Callable[..., None]:
-        def handle(*_: object) -> None:
-            event.set()
-            woken.set()
-
-        return handle
-
-    handlers = {signal.SIGTERM: note(stop), signal.SIGINT: note(stop), signal.SIGHUP: note(reload)}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
+    with Signals((signal.SIGTERM, signal.SIGINT, signal.SIGHUP)) as signals:
         logs.name_process(share.name)
         with Process(config, listeners, share) as process:
             _settle()
             ready()
-            while not stop.is_set():
-                woken.wait(_LOOK_SECONDS)
-                woken.clear()
-                if reload.is_set():
-                    reload.clear()
+            while (came := signals.wait()) <= {signal.SIGHUP}:
+                if came:
                     process.reload()
             _log.info("stopping")
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
 
 
 def _settle() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from gateway.dimse.services import Handlers
 from gateway.dimse.slots import Limits
 from gateway.workers.board import Board
 from gateway.workers.control import ControlServer
+from gateway.workers.signals import Signals
 from gateway.workers.supervisor import Supervisor
 
 
@@ -38,20 +38,18 @@ def main() -> int:
 
         def worker(slot: int) -> Callable[[], None]:
             def run() -> None:
-                stop = threading.Event()
-                signal.signal(signal.SIGTERM, lambda number, frame: stop.set())  # noqa: ARG005
                 few = KnownCaller("few", "FEW", frozenset(Verb), allowance=Allowance(associations=2))
                 policy = PeerPolicy(["GATEWAY"], [KnownCaller("me", "ME", frozenset(Verb)), few])
                 endpoint = Endpoint(listener=listener)
                 server = Server(
                     Handlers(find=find), policy, endpoint, limits=Limits(associations=4), place=board.place(slot)
                 )
-                server.start()
-                control = ControlServer(folder, f"worker-{slot}", {"pid": lambda argument: os.getpid()})  # noqa: ARG005
-                while not stop.wait(1):
-                    pass
-                control.close()
-                server.stop(drain=5)
+                with Signals((signal.SIGTERM,)) as signals:
+                    server.start()
+                    control = ControlServer(folder, f"worker-{slot}", {"pid": lambda argument: os.getpid()})  # noqa: ARG005
+                    signals.wait()
+                    control.close()
+                    server.stop(drain=5)
 
             return run
 
