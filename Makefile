@@ -38,8 +38,8 @@ audit: $(STAMP) ## the locks: form, hashes, known holes; says so where the vulne
 demo: $(STAMP) ## the main job on one screen; ONCE=1 leaves after the checks
 	$(BIN)/dicom-gateway demo $(if $(ONCE),--once)
 
-test: lint types imports ## every gate and the tests
-	$(BIN)/python -m pytest
+test: lint types imports ## every gate and the tests, two files at a time
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock"

@@ -27,7 +27,8 @@ class Place:
     def events(self, code: str) -> list[Element]:
         if not self.trail.exists():
             return []
-        messages = [fromstring(line) for line in self.trail.read_text("utf-8").splitlines()]
+        lines = self.trail.read_text("utf-8").splitlines(keepends=True)
+        messages = [fromstring(line) for line in lines if line.endswith("\n")]  # the last may be on its way
         return [one for one in messages if attribute(one, "EventIdentification/EventID", "csd-code") == code]
 
     def last(self, code: str, count: int = 1) -> Element:
