@@ -39,6 +39,7 @@ _SOP_CLASSES = (
 
 Row = tuple[Any, ...]
 T = TypeVar("T")
+_NOTHING: dict[int, Element] = {}
 Join = Callable[[T, bytes, dict[int, Element]], T]
 
 
@@ -128,7 +129,8 @@ class _Levels(Generic[T]):
         return self._over(Level.IMAGE, self._series[1], row[13], row)
 
     def _over(self, level: Level, above: T, blob: bytes, row: Row) -> T:
-        return self._join(above, blob, {tag: make(self._db, row) for tag, make in self._computed[level]})
+        computed = self._computed[level]
+        return self._join(above, blob, {tag: make(self._db, row) for tag, make in computed} if computed else _NOTHING)
 
 
 @lru_cache(maxsize=1024)

@@ -53,7 +53,7 @@ class Cancellation:
 
     Attributes:
         was_true: whoever asked was told to stop, so what was answered is not all.
-        pause: called each time it is asked, which is where a handler waits for something.
+        pause: called each time it looks, which is where a handler waits for something.
     """
 
     def __init__(self, exchange: Exchange, message: Message, *, interval: float = _LOOK_SECONDS) -> None:
@@ -66,11 +66,11 @@ class Cancellation:
 
     def __call__(self) -> bool:
         """Whether to stop: C-CANCEL came, or the association is over."""
-        self.pause()
         now = monotonic()
-        if not self.was_true and now - self._looked >= self._interval:
+        if now - self._looked >= self._interval:
             self._looked = now
-            self.was_true = self._exchange.cancelled(self._message_id)
+            self.pause()
+            self.was_true = self.was_true or self._exchange.cancelled(self._message_id)
         return self.was_true
 
 

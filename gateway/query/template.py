@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from struct import Struct
-from typing import NamedTuple
+from struct import error as StructError
 
 from gateway.dicom import encoding, tags
 from gateway.dicom.attributes import Attributes, Element
@@ -49,16 +49,12 @@ class _Places(dict[bytes, int]):
         return self[head]
 
 
-class Draft(NamedTuple):
-    """An answer as far as some levels of its entity go.
+Draft = tuple[list[bytes], bool]
+"""An answer as far as some levels of its entity go.
 
-    Attributes:
-        parts: an encoded element in each place, the blank one where nothing is known.
-        as_declared: all these levels are written in the character set that the query declares.
-    """
-
-    parts: list[bytes]
-    as_declared: bool
+An encoded element in each place, the blank one where nothing is known; and whether all these levels are written in the
+character set that the query declares.
+"""
 
 
 class Template:
@@ -85,7 +81,7 @@ class Template:
     @property
     def blank(self) -> Draft | None:
         """With nothing filled in."""
-        return Draft(self._blank, as_declared=True)
+        return self._blank, True
 
     def over(self, above: Draft | None, level: bytes, computed: Mapping[int, Element]) -> Draft | None:
         """A draft with a level's own elements put over those above, and what was computed over them.
@@ -95,36 +91,41 @@ class Template:
         """
         if above is None:
             return None
-        parts, empty, places, unpack = above.parts.copy(), self._empty, self._places, _HEAD.unpack_from
+        parts, as_declared = above
+        parts, empty, places, unpack = parts.copy(), self._empty, self._places, _HEAD.unpack_from
         declared, parts[self._charset] = parts[self._charset], b""
         pos, end = 0, len(level)
-        while end - pos >= _SHORT:
-            head, size = unpack(level, pos)
-            place, stop = places[head], pos + _SHORT + size
-            if place >= 0:
-                parts[place] = level[pos:stop] if size else empty[place]
-            elif place != _PASS:
-                if place == _LOOK:
-                    return None
-                stop = pos + _LONG + int.from_bytes(level[pos + _SHORT : pos + _LONG], "little")
-            pos = stop
+        try:
+            while pos < end:
+                head, size = unpack(level, pos)
+                place, stop = places[head], pos + size + _SHORT
+                if place >= 0:
+                    parts[place] = level[pos:stop] if size else empty[place]
+                elif place != _PASS:
+                    if place == _LOOK:
+                        return None
+                    stop = pos + _LONG + int.from_bytes(level[pos + _SHORT : pos + _LONG], "little")
+                pos = stop
+        except StructError:  # cut short in the middle of a head
+            return None
         if pos != end:  # cut short, or a length that is undefined
             return None
         for tag, element in computed.items():
             if (at := self._place_of.get(tag)) is not None:
                 parts[at] = _written(tag, element) if element.value else empty[at]
-        as_declared = above.as_declared and parts[self._charset] == declared
+        as_declared = as_declared and parts[self._charset] == declared
         parts[self._charset] = declared
-        return Draft(parts, as_declared)
+        return parts, as_declared
 
     def suits(self, draft: Draft) -> bool:
         """Whether the draft says it all: it has its unique key, and the asker reads the character set."""
-        unique = draft.parts[self._unique]
+        parts, as_declared = draft
+        unique = parts[self._unique]
         known = unique is not self._blank[self._unique] and unique[_SHORT:].strip(b" \0") != b""
-        return known and (draft.as_declared or self._is_ascii(draft))
+        return known and (as_declared or self._is_ascii(parts))
 
-    def _is_ascii(self, draft: Draft) -> bool:
-        known = [part[_SHORT:] for part, blank in zip(draft.parts, self._blank, strict=True) if part is not blank]
+    def _is_ascii(self, parts: list[bytes]) -> bool:
+        known = [part[_SHORT:] for part, blank in zip(parts, self._blank, strict=True) if part is not blank]
         values = b"".join(known)
         return values.isascii() and b"\x1b" not in values
 
@@ -132,13 +133,14 @@ class Template:
         """Whether it is an answer. The verdict on equal values is remembered, as on a date that many studies share."""
         if not self._keys:
             return True
-        known = [draft.parts[place] for place in self._keys if draft.parts[place] is not self._blank[place]]
+        parts, _ = draft
+        known = [parts[place] for place in self._keys if parts[place] is not self._blank[place]]
         return self._verdict(self._blank[self._charset] + b"".join(known))
 
     @staticmethod
     def answer(draft: Draft) -> Attributes:
         """The answer."""
-        return Encoded(b"".join(draft.parts))
+        return Encoded(b"".join(draft[0]))
 
 
 @lru_cache(maxsize=4096)
