@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import mmap
 import os
-import secrets
 from pathlib import Path
 from struct import Struct
+from uuid import uuid4
 
 from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gateway.archive.layout import (
@@ -161,7 +161,7 @@ def blank(file_set_id: str = "") -> bytes:
     meta = {
         0x00020001: Element("OB", b"\0\1"),
         0x00020002: _uid(_MEDIA_STORAGE_DIRECTORY),
-        0x00020003: _uid(f"2.25.{secrets.randbits(122)}"),
+        0x00020003: _uid(f"2.25.{uuid4().int}"),
         0x00020010: _uid("1.2.840.10008.1.2.1"),
         0x00020012: _uid(IMPLEMENTATION_CLASS_UID),
         0x00020013: Element("SH", pad("SH", IMPLEMENTATION_VERSION_NAME.encode())),

@@ -52,7 +52,8 @@ def test_delete_is_seen_by_a_gateway_that_runs(
     assert said(capsys, "delete", "--study", "1.2.3.1.1", "--yes", "--config", config)["instances"] == 0
     assert said(capsys, "purge", "--config", config) == {"records": 1}
     compacted = said(capsys, "compact", "--config", config)
-    assert compacted["after"] == compacted["before"] > 0  # a small one has no inactive records to lose
+    assert compacted["before"] > 0
+    assert abs(compacted["after"] - compacted["before"]) <= 8  # no inactive records; the new UID has its own length
 
 
 def test_delete_asks_first(config: str, archive: LocalArchive, capsys: pytest.CaptureFixture[str]) -> None:
