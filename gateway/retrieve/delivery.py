@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from gateway.dicom.instance import Outgoing, StoredInstance
 from gateway.dicom.status import Kind, Status, kind
@@ -22,16 +23,27 @@ class Parcel:
 
     Attributes:
         pulled: whether it came from the leading archive for this retrieve.
+        again: looks up where the instance is now; None where it does not move.
     """
 
     instance: StoredInstance
     coerce: Coerce
     pulled: bool = False
+    again: Callable[[StoredInstance], StoredInstance | None] | None = None
 
     @property
     def pair(self) -> Pair:
         """What a presentation context is needed for."""
         return self.instance.sop_class_uid, self.instance.transfer_syntax_uid
+
+    def moved(self) -> Parcel | None:
+        """The instance in the file that took the place of the one it had when the retrieve was planned, if any has.
+
+        Raises:
+            StorageError: the index cannot be read.
+        """
+        found = self.again(self.instance) if self.again else None
+        return replace(self, instance=found) if found and found.path != self.instance.path else None
 
 
 class Delivery:
@@ -57,7 +69,7 @@ class Delivery:
             UpstreamError: the association broke.
         """
         try:
-            status = self._store(parcel, channel, following)
+            status = self._store_where_it_is(parcel, channel, following)
         except UpstreamError:
             raise
         except GatewayError as problem:
@@ -68,6 +80,17 @@ class Delivery:
         elif parcel.pulled:
             PULLED.labels("forwarded").inc()
         return status
+
+    def _store_where_it_is(self, parcel: Parcel, channel: StoreChannel, following: Parcel | None) -> int:
+        """Store an instance, from another file if a reconciliation or a replacement came in between."""
+        try:
+            return self._store(parcel, channel, following)
+        except UpstreamError:
+            raise
+        except GatewayError:
+            if (moved := parcel.moved()) is None:
+                raise
+        return self._store(moved, channel, following)
 
     def _store(self, parcel: Parcel, channel: StoreChannel, following: Parcel | None) -> int:
         ready, self._ready = self._ready, None

@@ -52,7 +52,7 @@ class GetService:
         plan = planning.outcome
         tally = Tally(plan.sop_instance_uids, "get")
         said, delivery = self.clock(), Delivery()
-        with Supply(plan, self.pull, self.coercion, Recipient(caller.aet, caller.address)) as supply:
+        with Supply(plan, self.plan.archive, self.pull, self.coercion, Recipient(caller.aet, caller.address)) as supply:
             local = zip_longest(supply.local, supply.local[1:])
             for parcel, following in chain(local, ((one, None) for one in supply.arriving(tally))):
                 if cancelled():

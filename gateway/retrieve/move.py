@@ -58,7 +58,7 @@ class MoveService:
         if not plan.total:
             return
         recipient = Recipient(target.peer.aet, target.peer.host)
-        with Supply(plan, self.pull, self.coercion, recipient) as supply:
+        with Supply(plan, self.plan.archive, self.pull, self.coercion, recipient) as supply:
             contexts = proposals(parcel.pair for parcel in supply.local)
             backlog = Backlog(in_order_of(contexts, supply.local))
             couriers = self._couriers(target, plan, originator, contexts, backlog)

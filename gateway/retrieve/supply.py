@@ -13,7 +13,7 @@ from gateway.logs import get_logger
 from gateway.metrics import PULLED
 from gateway.retrieve.delivery import Parcel
 from gateway.retrieve.plan import Plan
-from gateway.retrieve.ports import Coerce, Coercion, Recipient
+from gateway.retrieve.ports import Coerce, Coercion, LocalInstances, Recipient
 from gateway.retrieve.pull import Inflow, PullThrough
 from gateway.retrieve.tally import Tally
 
@@ -21,15 +21,25 @@ _log = get_logger("retrieve")
 
 
 class Supply:
-    """The parcels of one retrieve; close it when they have been sent, since pulled files go then."""
+    """The parcels of one retrieve; close it when they have been sent, since pulled files go then.
 
-    def __init__(self, plan: Plan, pull: PullThrough | None, coercion: Coercion, recipient: Recipient) -> None:
+    Args:
+        archive: what is local is of this one.
+    """
+
+    def __init__(
+        self, plan: Plan, archive: LocalInstances, pull: PullThrough | None, coercion: Coercion, recipient: Recipient
+    ) -> None:
         self.local: list[Parcel] = []
         self._inflows: list[tuple[Inflow, Coerce]] = []
+
+        def again(one: StoredInstance) -> StoredInstance | None:
+            return next(iter(archive.instances(sop_uids=[one.sop_instance_uid])), None)
+
         with ExitStack() as stack:
             for study in plan.studies:
                 coerce = coercion.for_study(study.leading, recipient)
-                self.local += (Parcel(one, coerce) for one in study.local)
+                self.local += (Parcel(one, coerce, again=again) for one in study.local)
                 if study.missing and pull:
                     self._inflows.append((stack.enter_context(pull.open(study.missing)), coerce))
             self._open = stack.pop_all()

@@ -13,6 +13,9 @@ import pytest
 from pydicom import Dataset
 from pydicom.uid import UID
 
+from gateway.coercion.changes import Changes
+from gateway.coercion.patch import Patch
+from gateway.coercion.splice import splice
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.status import Status
 from gateway.dimse.ports import Timeouts
@@ -145,6 +148,26 @@ def test_missing_and_broken_files_fail_alone(tmp_path: Path) -> None:
         last = move(world)[-1]
         assert (last.status, last.completed, last.failed) == (Status.SUBOPERATIONS_COMPLETE_WITH_FAILURES, 8, 2)
         assert set(last.failed_uids) == {one.sop_instance_uid for one in stored[:2]}
+
+
+def test_what_is_reconciled_meanwhile_is_sent_from_its_new_file(tmp_path: Path) -> None:
+    worlds: list[World] = []
+
+    def reconciling(number: int) -> None:
+        if number == 2:
+            changes = Patch(Changes(Attributes.of({"StudyDescription": "corrected"})))
+            assert worlds[0].archive.exchange(uid("ten"), lambda one: splice(one, changes)) == 10
+            worlds[0].archive.sync()  # publishes, and removes the old files
+
+    receiver = Destined(tmp_path / "out", reconciling)
+    with destination(receiver) as viewer, gateway(tmp_path, TEN, [Destination(viewer)]) as world:
+        worlds.append(world)
+        before = [one.path for one in world.archive.instances(study_uids=[uid("ten")])]
+        assert final(world) == (Status.SUCCESS, 10, 0, 0)
+        assert not any(Path(path).exists() for path in before)
+    found = [one.get("StudyDescription") for one in receiver.instances().values()]
+    assert len(found) == 10
+    assert found.count("corrected") >= 6, "all but what was sent or on its way"
 
 
 def test_a_destination_that_dies_once_gets_the_rest_on_a_new_association(tmp_path: Path) -> None:
