@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
-from gateway import metrics
+from gateway import IMPLEMENTATION_CLASS_UID, metrics
 from gateway.dicom import charset, tags
 from gateway.dicom.attributes import Attributes, Element, element_of
 from gateway.dicom.caller import Caller
@@ -17,6 +17,7 @@ from gateway.errors import UpstreamError, UpstreamKind
 from gateway.leading.breaker import Breaker, State
 from gateway.leading.lookup import Lookup
 from gateway.leading.pool import Association, Connect, Pool
+from gateway.leading.probe import Probe
 from gateway.logs import get_logger
 from gateway.query.ports import Request, never
 
@@ -38,7 +39,7 @@ class Options:
         idle: seconds until an unused association is released.
         return_keys: tags asked for in a look-up; all patient and study attributes by default.
         failures: in a row, that open the circuit.
-        retry_after: seconds until an open circuit is tried.
+        retry_after: seconds until an open circuit is tried, if only by a question of our own.
     """
 
     charset: str = charset.UTF8
@@ -73,6 +74,8 @@ class LeadingArchive:
         )
         self._breaker = Breaker(options.failures, options.retry_after, clock=clock, changed=self._changed)
         self._lookup = Lookup(self._ask_studies, name=name, batch=options.batch, parallel=options.parallel)
+        self._probe = Probe(self._ask_nothing, lambda: self._breaker.state is not State.CLOSED, options.retry_after)
+        self._told_open = False
         self._clock = clock
         self._answered_at = self._failed_at = 0.0
         self._changed(State.CLOSED)
@@ -103,6 +106,7 @@ class LeadingArchive:
 
     def close(self) -> None:
         """Release associations and end threads."""
+        self._probe.close()
         self._lookup.close()
         self._pool.close()
 
@@ -110,6 +114,11 @@ class LeadingArchive:
         keys = {tag: Element(vr_of(tag), b"") for tag in self._options.return_keys}
         keys[tags.StudyInstanceUID] = element_of(tags.StudyInstanceUID, "\\".join(uids), ())
         return self._answers(Query(Model.STUDY_ROOT, Level.STUDY, Attributes(keys)), never)
+
+    def _ask_nothing(self) -> None:
+        """A question as others are, for a study that nobody has."""
+        for _ in self._ask_studies([IMPLEMENTATION_CLASS_UID]):
+            pass
 
     def _answers(self, query: Query, cancelled: Callable[[], bool]) -> Generator[Attributes, None, None]:
         """Ask, through the breaker, counting how it ended."""
@@ -182,7 +191,11 @@ class LeadingArchive:
 
     def _changed(self, state: State) -> None:
         metrics.LEADING_CIRCUIT.labels(self.name).set(state.value)
-        _log.info("circuit", archive=self.name, state=state.name.lower())
+        tell = _log.debug if state is State.HALF_OPEN or (state is State.OPEN and self._told_open) else _log.info
+        tell("circuit", archive=self.name, state=state.name.lower())
+        self._told_open = state is not State.CLOSED
+        if state is State.OPEN:
+            self._probe.begin()
 
 
 def _unified(answer: Attributes, wanted: frozenset[int]) -> Attributes:

@@ -40,6 +40,7 @@ class Remote:
         self.identifiers: list[Attributes] = []
         self.opened = 0
         self.released = 0
+        self.refused = 0
         self.aborted = 0
         self.lost = False
         self.down: UpstreamKind | None = None
@@ -47,6 +48,7 @@ class Remote:
 
     def connect(self) -> Wire:
         if self.down is not None:
+            self.refused += 1
             raise UpstreamError("down", self.down)
         self.opened += 1
         return Wire(self)

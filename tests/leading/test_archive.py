@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from gateway import metrics
+from gateway import IMPLEMENTATION_CLASS_UID, metrics
 from gateway.dicom import tags
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.models import LEADING_ATTRIBUTES, Level
@@ -157,6 +158,24 @@ def test_the_circuit_opens_and_closes_again() -> None:
         clock[0] = 10.0
         assert uids(ask(archive, query())) == ["1.2.1"]
         assert metrics.LEADING_CIRCUIT.labels("QRSCP")._value.get() == 0
+
+
+def test_an_archive_that_comes_back_is_noticed_though_nobody_asks() -> None:
+    remote = Remote(studies(1))
+    remote.down = UpstreamKind.UNREACHABLE
+    archive = LeadingArchive("QRSCP", remote.connect, Options(failures=1, retry_after=0.05))
+    try:
+        with pytest.raises(UpstreamError):
+            ask(archive, query())
+        wait_until(lambda: remote.refused >= 3, "it is asked again and again while it is down")
+        assert not archive.standing[0]
+        remote.down = None
+        wait_until(lambda: archive.standing[0], "it is noticed")
+        assert [*remote.questions] == [(IMPLEMENTATION_CLASS_UID,)]
+        assert uids(ask(archive, query())) == ["1.2.1"]
+    finally:
+        archive.close()
+    assert not [one for one in threading.enumerate() if one.name == "probe"]
 
 
 def test_a_failure_status_does_not_open_the_circuit() -> None:

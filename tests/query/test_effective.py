@@ -7,6 +7,7 @@ from gateway.dicom.identifier import Retrieve
 from gateway.dicom.models import Level, Model
 from gateway.dicom.tags import tag_of
 from gateway.errors import Cancelled
+from gateway.query import paging
 from gateway.query.effective import EffectiveView, Scope
 from gateway.query.ports import Request
 from tests.query.asking import ask, patient, query, uids
@@ -80,7 +81,8 @@ def test_only_local_matches_not_among_the_leading_answers_are_looked_up() -> Non
     assert leading.looked_up == [("1.2.3",)]
 
 
-def test_look_ups_are_by_the_page() -> None:
+def test_look_ups_are_by_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paging, "PATIENCE", 60.0)  # on a busy machine 20 ms do not fill a page
     local = MemoryArchive(instance(number) for number in range(1, 251))
     leading = MemoryArchive([instance(number, PatientID="X") for number in range(1, 251)])
     assert ask(EffectiveView(local, leading), query(PatientID="P*")) == []
