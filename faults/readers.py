@@ -24,7 +24,8 @@ from faults.mutation import mutated
 from faults.watch import FIND
 from faults.world import question
 from gateway.archive import heads
-from gateway.archive.dicomdir import Dicomdir, NotADicomdir
+from gateway.archive.dicomdir import Dicomdir
+from gateway.archive.directorybytes import NotADicomdir
 from gateway.coercion.changes import Changes
 from gateway.coercion.patch import Patch
 from gateway.coercion.splice import splice

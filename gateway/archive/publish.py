@@ -29,7 +29,8 @@ from gateway import metrics
 from gateway.archive import canvas, importer
 from gateway.archive.batch import PARENTS, Batch, draw, note
 from gateway.archive.canvas import Canvas
-from gateway.archive.dicomdir import Dicomdir, NotADicomdir
+from gateway.archive.dicomdir import Dicomdir
+from gateway.archive.directorybytes import NotADicomdir
 from gateway.archive.disk import Disk
 from gateway.archive.index import Index, file_lock, get_meta, set_meta
 from gateway.archive.renew import any_retired

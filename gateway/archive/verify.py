@@ -17,7 +17,8 @@ from pathlib import Path
 
 from gateway import IMPLEMENTATION_CLASS_UID
 from gateway.archive import delete, fileid, heads, store
-from gateway.archive.dicomdir import Dicomdir, NotADicomdir
+from gateway.archive.dicomdir import Dicomdir
+from gateway.archive.directorybytes import NotADicomdir
 from gateway.archive.disk import INCOMING, Disk
 from gateway.archive.exchange import STAGING
 from gateway.archive.index import Index

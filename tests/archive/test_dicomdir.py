@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.archive.dicomdir import Dicomdir, NotADicomdir
+from gateway.archive.dicomdir import Dicomdir
+from gateway.archive.directorybytes import NotADicomdir
 from gateway.archive.layout import Record
 from gateway.dicom import tags
 from gateway.dicom.attributes import Attributes
