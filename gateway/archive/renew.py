@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.archive import rows
+from gateway.archive.entering import add_instance
 from gateway.archive.heads import Head
-from gateway.archive.store import add_instance
 from gateway.dicom import tags
 from gateway.dicom.attributes import Attributes, Element
 from gateway.dicom.models import Level

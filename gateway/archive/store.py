@@ -9,27 +9,24 @@ crash left between two of these steps.
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from enum import Enum
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, metrics
-from gateway.archive import fileid, rows
+from gateway import metrics
+from gateway.archive import fileid
 from gateway.archive.disk import Disk
+from gateway.archive.entering import add_instance, stored_at
 from gateway.archive.heads import Head, head_of, read_head
 from gateway.archive.incoming import Incoming
 from gateway.archive.index import Index
 from gateway.archive.journal import Journal, JournalFull
 from gateway.archive.runs import Body
-from gateway.dicom import encoding
-from gateway.dicom.attributes import Element, pad
-from gateway.dicom.models import Level
+from gateway.dicom.part10 import file_head
 from gateway.dicom.status import Status
 from gateway.dimse.ports import StoreRequest
 from gateway.errors import BadInstance, Refused, StorageError
@@ -80,7 +77,9 @@ class Store:
         Raises:
             StorageError: the disk is full or failing.
         """
-        meta = file_meta(request)
+        meta = file_head(
+            request.sop_class_uid, request.sop_instance_uid, request.transfer_syntax_uid, request.caller.aet
+        )
         if self._min_free and self._disk.free() < self._min_free:
             raise StorageError("less disk space is free than archive.min_free asks for")
         try:
@@ -239,81 +238,6 @@ class IncomingFile:
         if self.fd >= 0:
             self._incoming.give_up(self._path, self.fd)
             self.fd = -1
-
-
-def file_meta(request: StoreRequest) -> bytes:
-    """Preamble, prefix and File Meta Information (PS3.10 7.1)."""
-    instance = pad("UI", request.sop_instance_uid.encode("ascii", "replace"))
-    before, after = _around(request.sop_class_uid, request.transfer_syntax_uid, request.caller.aet)
-    body = before + encoding.write([(0x00020003, Element("UI", instance))], implicit=False) + after
-    length = Element("UL", len(body).to_bytes(4, "little"))
-    return _PREAMBLE + encoding.write([(0x00020000, length)], implicit=False) + body
-
-
-_PREAMBLE = bytes(128) + b"DICM"
-
-
-@lru_cache(maxsize=256)
-def _around(sop_class_uid: str, transfer_syntax_uid: str, aet: str) -> tuple[bytes, bytes]:
-    """What stands before and behind the SOP Instance UID; the same for most instances of a sender."""
-    uids = {0x00020002: sop_class_uid, 0x00020010: transfer_syntax_uid, 0x00020012: IMPLEMENTATION_CLASS_UID}
-    elements = {tag: Element("UI", pad("UI", uid.encode("ascii", "replace"))) for tag, uid in uids.items()}
-    elements[0x00020001] = Element("OB", b"\0\1")
-    elements[0x00020013] = Element("SH", pad("SH", IMPLEMENTATION_VERSION_NAME.encode()))
-    elements[0x00020016] = Element("AE", pad("AE", aet.encode("ascii", "replace")))
-    before = [(tag, one) for tag, one in sorted(elements.items()) if tag < 0x00020003]
-    after = [(tag, one) for tag, one in sorted(elements.items()) if tag > 0x00020003]
-    return encoding.write(before, implicit=False), encoding.write(after, implicit=False)
-
-
-def stored_at(db: sqlite3.Connection, sop_instance_uid: str) -> str | None:
-    """The File ID of an instance; None when it is not here."""
-    row = db.execute("SELECT file_id FROM instance WHERE uid = ?", (sop_instance_uid,)).fetchone()
-    return None if row is None else str(row[0])
-
-
-def add_instance(
-    db: sqlite3.Connection, head: Head, file_id: str, now: float, *, row: int | None = None, is_new: bool = False
-) -> int:
-    """Put an instance into the index, in place of what had its UID before; the number of its row.
-
-    Args:
-        row: the number it had before it was lost.
-        is_new: nothing has its UID, as the caller has seen in this transaction.
-    """
-    sop_class, uid, study_uid, series_uid = head.uids
-    if not is_new:
-        _bury(db, uid)
-    series = rows.known_series(db, series_uid, study_uid) or _add_series(db, head, now)
-    ((made,),) = db.execute(
-        "INSERT INTO instance (id, series, uid, sop_class, transfer_syntax, file_id, size, dataset_offset, enriched,"
-        " attributes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?) RETURNING id",
-        (row, series, uid, sop_class, head.transfer_syntax_uid, file_id, head.size, head.dataset_offset,
-         head.of(Level.IMAGE).encode(implicit=False)),
-    ).fetchall()  # fmt: skip
-    rows.count_one(db, series, now)
-    return int(made)
-
-
-def _add_series(db: sqlite3.Connection, head: Head, now: float) -> int:
-    """The row of an instance's series, made with its parents as far as they are new."""
-    study_uid, series_uid = head.uids[2:]
-    above = head.of(Level.PATIENT)
-    patient = rows.add_patient(db, rows.patient_key(above, study_uid), above)
-    study = rows.add_study(db, patient, study_uid, head.of(Level.STUDY), now)
-    return rows.add_series(db, study, series_uid, head.of(Level.SERIES))
-
-
-def _bury(db: sqlite3.Connection, uid: str) -> None:
-    """Make what a new instance replaces a tombstone."""
-    row = db.execute("SELECT id, series, file_id, published FROM instance WHERE uid = ?", (uid,)).fetchone()
-    if row is None:
-        return
-    db.execute(
-        "INSERT INTO tombstone (series, uid, file_id, published) VALUES (?, ?, ?, ?)", (row[1], uid, row[2], row[3] > 0)
-    )
-    db.execute("DELETE FROM instance WHERE id = ?", (row[0],))
-    rows.recount(db, {row[1]})
 
 
 class _There(Enum):

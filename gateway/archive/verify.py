@@ -16,10 +16,11 @@ from enum import Enum
 from pathlib import Path
 
 from gateway import IMPLEMENTATION_CLASS_UID
-from gateway.archive import delete, fileid, heads, store
+from gateway.archive import delete, fileid, heads
 from gateway.archive.dicomdir import Dicomdir
 from gateway.archive.directorybytes import NotADicomdir
 from gateway.archive.disk import INCOMING, Disk
+from gateway.archive.entering import add_instance, stored_at
 from gateway.archive.exchange import STAGING
 from gateway.archive.index import Index
 from gateway.dicom import tags
@@ -130,7 +131,7 @@ class Verifier:
 
     def _absent(self, file_id: str, row: Row) -> Iterator[Problem]:
         with self._index.read() as db:
-            if store.stored_at(db, row.uid) != file_id:
+            if stored_at(db, row.uid) != file_id:
                 return  # deleted or replaced meanwhile
         try:
             fileid.resolve(self._disk.root, file_id)
@@ -148,7 +149,7 @@ class Verifier:
             return  # not ours: a README, a viewer
         uid = head.attributes.text(tags.SOPInstanceUID)
         with self._index.read() as db:
-            here = store.stored_at(db, uid)
+            here = stored_at(db, uid)
             dying = db.execute("SELECT 1 FROM tombstone WHERE file_id = ?", (file_id,)).fetchone()
         if dying is None and (here is None or here.casefold() != file_id.casefold()):
             yield Problem(Kind.UNREFERENCED, file_id, uid, f"the index has it as {here}" if here else "")
@@ -166,10 +167,10 @@ class Verifier:
         with self._index.read() as db:
             for file_id in known.keys() - listed.keys():
                 row = known[file_id]
-                if row.published and store.stored_at(db, row.uid) == file_id:
+                if row.published and stored_at(db, row.uid) == file_id:
                     yield Problem(Kind.NOT_PUBLISHED, file_id, row.uid)
             for file_id in listed.keys() - known.keys():
-                if store.stored_at(db, listed[file_id]) is None and not _dying(db, file_id):
+                if stored_at(db, listed[file_id]) is None and not _dying(db, file_id):
                     yield Problem(Kind.NOT_INDEXED, file_id, listed[file_id])
 
     def take_back(self, now: float) -> int:
@@ -221,9 +222,9 @@ class Verifier:
             place = self._disk.place(self._disk.root / file_id, fileid.candidates(study, series, uid))
             self._disk.settle(place)
         with self._index.write() as db:
-            if store.stored_at(db, uid) is not None:
+            if stored_at(db, uid) is not None:
                 return False
-            store.add_instance(db, head, place, now)
+            add_instance(db, head, place, now)
         if place != file_id:
             self._disk.remove([file_id])
         return True
@@ -231,12 +232,12 @@ class Verifier:
     def _followed(self, problem: Problem) -> bool:
         """Whether another file has turned out to be the one that was missing."""
         with self._index.read() as db:
-            return store.stored_at(db, problem.uid) != problem.place
+            return stored_at(db, problem.uid) != problem.place
 
     def _follow(self, problem: Problem) -> bool:
         """Let the index follow an instance whose own file is missing to this one."""
         with self._index.read() as db:
-            here = store.stored_at(db, problem.uid)
+            here = stored_at(db, problem.uid)
         if here is None or (self._disk.root / here).exists() or not fileid.is_file_id(problem.place):
             return False
         with self._index.write() as db:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gateway.dicom.attributes import pad
 from gateway.dicom.encoding import Element, write
@@ -25,20 +27,28 @@ def file_head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: st
     Args:
         source_aet: the AE title that the instance came from.
     """
-    values = {
+    before, after = _around(sop_class_uid, transfer_syntax_uid, source_aet)
+    instance = write([(_MEDIA_STORAGE_SOP_INSTANCE_UID, _text("UI", sop_instance_uid))], implicit=False)
+    length = Element("UL", (len(before) + len(instance) + len(after)).to_bytes(4, "little"))
+    return PREAMBLE + write([(_GROUP_LENGTH, length)], implicit=False) + before + instance + after
+
+
+@lru_cache(maxsize=256)
+def _around(sop_class_uid: str, transfer_syntax_uid: str, source_aet: str) -> tuple[bytes, bytes]:
+    """What stands before and behind the SOP Instance UID; the same for most instances of a sender."""
+    before = {
         _VERSION: Element("OB", b"\x00\x01"),
         _MEDIA_STORAGE_SOP_CLASS_UID: _text("UI", sop_class_uid),
-        _MEDIA_STORAGE_SOP_INSTANCE_UID: _text("UI", sop_instance_uid),
+    }
+    after = {
         _TRANSFER_SYNTAX_UID: _text("UI", transfer_syntax_uid),
         _IMPLEMENTATION_CLASS_UID: _text("UI", IMPLEMENTATION_CLASS_UID),
         _IMPLEMENTATION_VERSION_NAME: _text("SH", IMPLEMENTATION_VERSION_NAME),
     }
     if source_aet:
-        values[_SOURCE_APPLICATION_ENTITY_TITLE] = _text("AE", source_aet)
-    body = write(values.items(), implicit=False)
-    length = Element("UL", len(body).to_bytes(4, "little"))
-    return PREAMBLE + write([(_GROUP_LENGTH, length)], implicit=False) + body
+        after[_SOURCE_APPLICATION_ENTITY_TITLE] = _text("AE", source_aet)
+    return write(before.items(), implicit=False), write(after.items(), implicit=False)
 
 
 def _text(vr: str, value: str) -> Element:
-    return Element(vr, pad(vr, value.encode("ascii")))
+    return Element(vr, pad(vr, value.encode("ascii", "replace")))

@@ -15,9 +15,10 @@ from gateway.archive.canvas import Canvas
 from gateway.archive.dicomdir import Dicomdir
 from gateway.archive.index import Durability
 from gateway.archive.local import LocalArchive
-from gateway.archive.store import OnConflict, file_meta
+from gateway.archive.store import OnConflict
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.models import Level
+from gateway.dicom.part10 import file_head
 from tests.archive.conftest import CT, EXPLICIT, instance, send
 
 KEYS = st.tuples(st.integers(1, 2), st.integers(1, 2), st.integers(1, 2), st.integers(1, 2))
@@ -123,7 +124,8 @@ class ArchiveMachine(RuleBasedStateMachine):
         name = "F" + "".join(map(str, key))
         if key in self.model or (self.archive.root / name).exists():
             return
-        (self.archive.root / name).write_bytes(file_meta(request) + data)
+        front = file_head(request.sop_class_uid, request.sop_instance_uid, request.transfer_syntax_uid)
+        (self.archive.root / name).write_bytes(front + data)
         self.archive.sync()
         attributes = Attributes.decode(data, implicit=False)
         blob = attributes.without([0x7FE00010]).encode(implicit=False)

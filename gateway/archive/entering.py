@@ -1,0 +1,59 @@
+"""An instance's row in the index, with those of its series, study and patient as far as they are new."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from gateway.archive import rows
+from gateway.archive.heads import Head
+from gateway.dicom.models import Level
+
+
+def stored_at(db: sqlite3.Connection, sop_instance_uid: str) -> str | None:
+    """The File ID of an instance; None when it is not here."""
+    row = db.execute("SELECT file_id FROM instance WHERE uid = ?", (sop_instance_uid,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def add_instance(
+    db: sqlite3.Connection, head: Head, file_id: str, now: float, *, row: int | None = None, is_new: bool = False
+) -> int:
+    """Put an instance into the index, in place of what had its UID before; the number of its row.
+
+    Args:
+        row: the number it had before it was lost.
+        is_new: nothing has its UID, as the caller has seen in this transaction.
+    """
+    sop_class, uid, study_uid, series_uid = head.uids
+    if not is_new:
+        _bury(db, uid)
+    series = rows.known_series(db, series_uid, study_uid) or _add_series(db, head, now)
+    ((made,),) = db.execute(
+        "INSERT INTO instance (id, series, uid, sop_class, transfer_syntax, file_id, size, dataset_offset, enriched,"
+        " attributes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?) RETURNING id",
+        (row, series, uid, sop_class, head.transfer_syntax_uid, file_id, head.size, head.dataset_offset,
+         head.of(Level.IMAGE).encode(implicit=False)),
+    ).fetchall()  # fmt: skip
+    rows.count_one(db, series, now)
+    return int(made)
+
+
+def _add_series(db: sqlite3.Connection, head: Head, now: float) -> int:
+    """The row of an instance's series, made with its parents as far as they are new."""
+    study_uid, series_uid = head.uids[2:]
+    above = head.of(Level.PATIENT)
+    patient = rows.add_patient(db, rows.patient_key(above, study_uid), above)
+    study = rows.add_study(db, patient, study_uid, head.of(Level.STUDY), now)
+    return rows.add_series(db, study, series_uid, head.of(Level.SERIES))
+
+
+def _bury(db: sqlite3.Connection, uid: str) -> None:
+    """Make what a new instance replaces a tombstone."""
+    row = db.execute("SELECT id, series, file_id, published FROM instance WHERE uid = ?", (uid,)).fetchone()
+    if row is None:
+        return
+    db.execute(
+        "INSERT INTO tombstone (series, uid, file_id, published) VALUES (?, ?, ?, ?)", (row[1], uid, row[2], row[3] > 0)
+    )
+    db.execute("DELETE FROM instance WHERE id = ?", (row[0],))
+    rows.recount(db, {row[1]})
