@@ -126,6 +126,14 @@ class Auditor:
             type=Code.NODE_AUTHENTICATION, subject="association rejected",
         )  # fmt: skip
 
+    def untrusted(self, address: str) -> None:
+        """A TLS handshake for DICOM failed."""
+        who = Participant(address, address, is_requestor=True)
+        self._put(
+            Code.SECURITY_ALERT, Action.EXECUTE, Outcome.MINOR_FAILURE, [who, self._me(None)],
+            type=Code.NODE_AUTHENTICATION, subject="TLS handshake failed",
+        )  # fmt: skip
+
     def queried(self, query: Query, caller: Caller, outcome: Outcome) -> None:
         """A C-FIND has ended."""
         asked = QueryObject(_FIND[query.model], query.keys.encode(implicit=False), EXPLICIT)

@@ -37,12 +37,14 @@ def build_server(config: Config, parts: Parts, listener: socket.socket, share: S
     store = rejecting(config, handlers.store, parts.archive, ledgers)
     handlers = replace(handlers, action=parts.commitment.action, event=parts.commitment.event, store=store)
     policy: Policy = PeerPolicy([ae.title], peers.known_callers(config))
+    endpoint = Endpoint(listener=listener, tls=peers.accept_tls(config))
     if parts.auditor:
         handlers, policy = audited(handlers, parts.auditor), AuditedPolicy(policy, parts.auditor)
+        endpoint = replace(endpoint, untrusted=parts.auditor.untrusted)
     return Server(
         handlers,
         policy,
-        Endpoint(listener=listener, tls=peers.accept_tls(config)),
+        endpoint,
         deadlines=Deadlines(
             setup=ae.timeouts.acse.total_seconds(),
             idle=ae.timeouts.idle.total_seconds(),

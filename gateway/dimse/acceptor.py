@@ -12,6 +12,7 @@ import os
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 
@@ -83,6 +84,7 @@ class Acceptor:
     deadlines: Deadlines
     max_length: int
     tls: ssl.SSLContext | None
+    untrusted: Callable[[str], None]
     buckets: Buckets
 
 
@@ -183,8 +185,10 @@ class AcceptedAssociation:
     def _shake_hands(self, tls: ssl.SSLContext) -> ssl.SSLSocket:
         try:
             return tls.wrap_socket(self._sock, server_side=True)
-        except OSError:
+        except OSError as error:
             metrics.ASSOCIATIONS_REJECTED.labels("tls").inc()
+            if isinstance(error, ssl.SSLError):  # not one that just went away, as a scanner or a probe
+                self._acceptor.untrusted(self._address)
             raise
 
     def _pace(self, admission: Admission) -> Pace | None:

@@ -13,6 +13,7 @@ import selectors
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Self
@@ -34,6 +35,10 @@ _YIELD_SECONDS = 0.001
 _log = get_logger("dimse")
 
 
+def _nobody(_address: str) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """Where a server listens.
@@ -42,11 +47,13 @@ class Endpoint:
         port: 0 takes a free one; :attr:`Server.port` tells which.
         listener: a socket that listens already, such as one shared with other processes; ``bind`` and ``port`` then
             mean nothing.
+        untrusted: told the address of a client whose TLS handshake failed, as without a certificate it has to have.
     """
 
     bind: str = "127.0.0.1"
     port: int = 0
     tls: ssl.SSLContext | None = None
+    untrusted: Callable[[str], None] = _nobody
     listener: socket.socket | None = None
 
 
@@ -102,6 +109,7 @@ class Server:
             self._deadlines,
             self._limits.max_pdu,
             self._endpoint.tls,
+            self._endpoint.untrusted,
             self._slots.buckets,
         )
         self._listener: socket.socket | None = None

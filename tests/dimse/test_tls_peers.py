@@ -1,5 +1,6 @@
 """TLS with DCMTK at the other end, in both directions, with good and bad certificates."""
 
+import base64
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
@@ -84,6 +85,7 @@ def mutual(hospital: Hospital) -> Iterator[RunningGateway]:
     with gateway(
         hospital.folder / "gw", peers={"VIEWER": peer("STORESCP", 11115)},
         ae={"title": "GATEWAY", "port": 0, "workers": 1, "tls": tls},
+        audit={"file": str(hospital.folder / "audit.xml")},
     ) as running:  # fmt: skip
         yield running
 
@@ -104,6 +106,11 @@ def test_a_viewer_with_a_certificate_is_served(mutual: RunningGateway, hospital:
     assert [one.PatientID for one in found.answers] == ["TLS"]
 
 
+def alerts(hospital: Hospital) -> int:
+    trail = hospital.folder / "audit.xml"
+    return trail.read_text().count(base64.b64encode(b"TLS handshake failed").decode()) if trail.exists() else 0
+
+
 @pytest.mark.parametrize("how", ["in clear", "without a certificate", "with a stranger's certificate"])
 def test_others_are_not(mutual: RunningGateway, hospital: Hospital, how: str) -> None:
     given = {
@@ -111,7 +118,9 @@ def test_others_are_not(mutual: RunningGateway, hospital: Hospital, how: str) ->
         "without a certificate": ["+tla", "-ic"],
         "with a stranger's certificate": options(hospital.stranger, hospital.ca),
     }[how]
+    before = alerts(hospital)
     assert scu.echo(mutual.port, aet="STORESCP", aec="GATEWAY", options=["-ta", "10", *given]).returncode != 0
+    wait_until(lambda: alerts(hospital) == before + 1, "the trail tells it")
     good = options(hospital.viewer, hospital.ca)
     assert scu.echo(mutual.port, aet="STORESCP", aec="GATEWAY", options=good).returncode == 0
 
