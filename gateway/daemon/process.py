@@ -19,6 +19,7 @@ from gateway.config import Config
 from gateway.daemon.everywhere import control_verbs
 from gateway.daemon.interfaces import build_app, build_server
 from gateway.daemon.listeners import Listeners, http_tls
+from gateway.daemon.memory import GIVE_BACK_SECONDS, give_back
 from gateway.daemon.parts import open_parts
 from gateway.daemon.share import Share
 from gateway.errors import ConfigError
@@ -89,9 +90,11 @@ def run_until_stopped(config: Config, listeners: Listeners, share: Share, ready:
         with Process(config, listeners, share) as process:
             _settle()
             ready()
-            while (came := signals.wait()) <= {signal.SIGHUP}:
+            while (came := signals.wait(GIVE_BACK_SECONDS)) <= {signal.SIGHUP}:
                 if came:
                     process.reload()
+                else:
+                    give_back()
             _log.info("stopping")
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from gateway import logs
 from gateway.config import Config
 from gateway.config.models import LogFormat
 from gateway.daemon.listeners import Listeners
+from gateway.daemon.memory import share_arenas
 from gateway.daemon.parts import prepare
 from gateway.daemon.process import Process, run_until_stopped
 from gateway.daemon.share import Share
@@ -21,7 +21,6 @@ from gateway.workers.board import Board
 from gateway.workers.supervisor import Supervisor
 
 _HTTP = "http"
-_M_ARENA_MAX = -8  # of malloc.h
 
 
 def serve(config: Config, *, announce: Callable[[Listeners], None]) -> int:
@@ -38,7 +37,7 @@ def serve(config: Config, *, announce: Callable[[Listeners], None]) -> int:
         StorageError: the archive cannot be opened.
     """
     logs.configure(config.logging.level.value, as_json=config.logging.format is LogFormat.JSON)
-    _share_arenas()
+    share_arenas()
     listeners = Listeners.open(config)
     try:
         prepare(config)
@@ -63,17 +62,6 @@ def alone(config: Config) -> Iterator[Listeners]:
         prepare(config)
         with Process(config, listeners, Share()):
             yield listeners
-
-
-def _share_arenas() -> None:
-    """Have all threads of a process take memory from the same places; before there are any.
-
-    glibc gives threads arenas of their own, eight a core, and what one has freed does not serve another: with a thread
-    an association, each arena grows to what its largest operation took. The interpreter's lock leaves little to contend
-    for. Other C libraries have no such call.
-    """
-    with suppress(AttributeError):
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def _supervise(config: Config, listeners: Listeners, count: int, announce: Callable[[Listeners], None]) -> int:

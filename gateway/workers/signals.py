@@ -39,10 +39,10 @@ class Signals:
         self._reader.close()
         self._writer.close()
 
-    def wait(self) -> frozenset[int]:
-        """Wait for signals and return those that came since the last call."""
-        select.select([self._reader], [], [])
-        return frozenset(self._reader.recv(4096)).intersection(self._numbers)
+    def wait(self, seconds: float | None = None) -> frozenset[int]:
+        """Wait for signals and return those that came since the last call; none when time is up."""
+        ready, _, _ = select.select([self._reader], [], [], seconds)
+        return frozenset(self._reader.recv(4096)).intersection(self._numbers) if ready else frozenset()
 
 
 def _nothing(*_: object) -> None:

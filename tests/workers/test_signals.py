@@ -25,6 +25,7 @@ def test_what_comes_is_told_wherever_it_is_delivered_and_the_old_handler_comes_b
         for _ in range(2000):  # more than the descriptor holds is no more than one of each
             os.kill(os.getpid(), signal.SIGUSR1)
         assert signals.wait() == {signal.SIGUSR1}
+        assert signals.wait(0.01) == frozenset()
     assert signal.getsignal(signal.SIGUSR1) == before
 
 
