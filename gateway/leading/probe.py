@@ -40,7 +40,6 @@ class Probe:
                 self._timer.cancel()
 
     def _arm(self) -> None:
-        self._timer = None
         if not self._closed:
             self._timer = Timer(self._every, self._run)
             self._timer.daemon = True
