@@ -120,18 +120,17 @@ class Auditor:
     def rejected(self, calling: str, called: str, address: str) -> None:
         """An association was rejected."""
         who = Participant(calling, address, is_requestor=True)
-        participants = [who, Participant(called)]
-        self._put(
-            Code.SECURITY_ALERT, Action.EXECUTE, Outcome.MINOR_FAILURE, participants,
-            type=Code.NODE_AUTHENTICATION, subject="association rejected",
-        )  # fmt: skip
+        self._not_let_in([who, Participant(called)], "association rejected")
 
     def untrusted(self, address: str) -> None:
         """A TLS handshake for DICOM failed."""
         who = Participant(address, address, is_requestor=True)
+        self._not_let_in([who, self._me(None)], "TLS handshake failed")
+
+    def _not_let_in(self, participants: Sequence[Participant], subject: str) -> None:
         self._put(
-            Code.SECURITY_ALERT, Action.EXECUTE, Outcome.MINOR_FAILURE, [who, self._me(None)],
-            type=Code.NODE_AUTHENTICATION, subject="TLS handshake failed",
+            Code.SECURITY_ALERT, Action.EXECUTE, Outcome.MINOR_FAILURE, participants,
+            type=Code.NODE_AUTHENTICATION, subject=subject,
         )  # fmt: skip
 
     def queried(self, query: Query, caller: Caller, outcome: Outcome) -> None:

@@ -187,7 +187,7 @@ class AcceptedAssociation:
             return tls.wrap_socket(self._sock, server_side=True)
         except OSError as error:
             metrics.ASSOCIATIONS_REJECTED.labels("tls").inc()
-            if isinstance(error, ssl.SSLError):  # not one that just went away, as a scanner or a probe
+            if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):  # that one just went away
                 self._acceptor.untrusted(self._address)
             raise
 
