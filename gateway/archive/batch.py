@@ -23,6 +23,8 @@ FROM instance i JOIN series s ON s.id = i.series JOIN study t ON t.id = s.study 
 WHERE i.published = 0 ORDER BY p.id, t.id, s.id, i.id"""
 _HIDDEN = """SELECT b.id, b.file_id, s.record FROM tombstone b LEFT JOIN series s ON s.id = b.series
 WHERE b.published = 1"""
+_STILL_LISTED = """UPDATE tombstone SET published = 1
+WHERE file_id = ?2 AND NOT EXISTS (SELECT 1 FROM instance WHERE id = ?1)"""
 
 
 @dataclass
@@ -107,10 +109,10 @@ def note(db: sqlite3.Connection, batch: Batch, moved: dict[int, int] | None, epo
             db.executemany(f"UPDATE {table} SET record = ? WHERE id = ?", [(moved.get(at, 0), one) for at, one in rows])
     for table, made in batch.records.items():
         db.executemany(f"UPDATE {table} SET record = ? WHERE id = ?", [(at, row) for row, at in made.items()])
-    for instance, file_id in batch.instances:
-        if not db.execute("UPDATE instance SET published = ? WHERE id = ?", (epoch, instance)).rowcount:
-            # Deleted while the file was being written: its record is active there, so it is to be hidden next time.
-            db.execute("UPDATE tombstone SET published = 1 WHERE file_id = ?", (file_id,))
+    added = [(epoch, one) for one, _ in batch.instances]
+    if db.executemany("UPDATE instance SET published = ? WHERE id = ?", added).rowcount < len(added):
+        # Deleted while the file was being written: their records are active there, so they are to be hidden next time.
+        db.executemany(_STILL_LISTED, batch.instances)
     db.executemany("UPDATE tombstone SET published = 0 WHERE id = ?", [(one,) for one in batch.tombstones])
     hidden = len(batch.tombstones) + sum(map(len, batch.gone.values()))
     set_meta(db, "inactive", int(get_meta(db, "inactive", 0)) + hidden)

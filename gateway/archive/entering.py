@@ -15,18 +15,39 @@ def stored_at(db: sqlite3.Connection, sop_instance_uid: str) -> str | None:
     return None if row is None else str(row[0])
 
 
-def add_instance(
-    db: sqlite3.Connection, head: Head, file_id: str, now: float, *, row: int | None = None, is_new: bool = False
-) -> int:
+def add_new(db: sqlite3.Connection, head: Head, file_id: str, now: float) -> int | None:
+    """Put an instance into the index whose series is there and whose UID is not; None, and nothing done, else.
+
+    That is nearly every instance that comes, and takes three statements.
+    """
+    sop_class, uid, study_uid, series_uid = head.uids
+    found = db.execute(
+        _ADD_NEW,
+        (uid, sop_class, head.transfer_syntax_uid, file_id, head.size, head.dataset_offset,
+         head.of(Level.IMAGE).encode(implicit=False), series_uid, study_uid),
+    ).fetchall()  # fmt: skip
+    if not found:
+        return None
+    ((row, series),) = found
+    rows.count_one(db, series, now)
+    return int(row)
+
+
+_ADD_NEW = """INSERT INTO instance
+ (series, uid, sop_class, transfer_syntax, file_id, size, dataset_offset, enriched, attributes)
+SELECT series.id, ?1, ?2, ?3, ?4, ?5, ?6, 1, ?7 FROM series JOIN study ON study.id = series.study
+ WHERE series.uid = ?8 AND study.uid = ?9
+ON CONFLICT (uid) DO NOTHING RETURNING id, series"""
+
+
+def add_instance(db: sqlite3.Connection, head: Head, file_id: str, now: float, *, row: int | None = None) -> int:
     """Put an instance into the index, in place of what had its UID before; the number of its row.
 
     Args:
         row: the number it had before it was lost.
-        is_new: nothing has its UID, as the caller has seen in this transaction.
     """
     sop_class, uid, study_uid, series_uid = head.uids
-    if not is_new:
-        _bury(db, uid)
+    _bury(db, uid)
     series = rows.known_series(db, series_uid, study_uid) or _add_series(db, head, now)
     ((made,),) = db.execute(
         "INSERT INTO instance (id, series, uid, sop_class, transfer_syntax, file_id, size, dataset_offset, enriched,"

@@ -1,8 +1,10 @@
 """Temporary files for what is arriving: made ahead of need, and their names removed behind it.
 
-Making a file and removing a name can take a file system longer than the rest of a store: a round trip on a network,
-milliseconds on ext4 where many files have just been deleted. So a thread keeps some files ready, and removes the names
-of those that are done with.
+Making a file and removing a name are no part of a store that its sender has to wait for. A sender has work of its own
+between a response and its next request, and the thread that serves it has none: it does this then, in
+:meth:`Incoming.rest`. Where a file system takes long over it (a round trip on a network; milliseconds on ext4 without a
+journal where many files have just been deleted) a thread does it beside the stores. Elsewhere that thread would cost
+them more, by taking the interpreter from them at each of its system calls, than it saves.
 
 A temporary file is locked (``flock``) by the process that has it, so that another one, starting up, removes only what
 nobody holds any more.
@@ -18,20 +20,29 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import perf_counter
 
 _READY = 3
 _DONE = 64
 """Names left to be removed at most; beyond that whoever is done removes its own."""
+SLOW = 0.0005
+"""Seconds; a file that takes longer to make is one for the thread."""
 
 
 class Incoming:
     """The temporary files of one process in one folder; safe to share between threads.
 
     Nothing is opened before the first file is asked for, and so never before a fork.
+
+    Args:
+        slow: seconds from which on files are made by a thread.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, slow: float = SLOW) -> None:
         self.folder = folder
+        self._slow_from = slow
+        self._is_slow = False
+        self._taken = False
         self._changed = threading.Condition()
         self._ready: deque[tuple[Path, int]] = deque()
         self._done: deque[tuple[Path, int]] = deque()
@@ -44,47 +55,72 @@ class Incoming:
         Raises:
             OSError: the disk refuses.
         """
+        self._taken = True
+        try:
+            return self._ready.popleft()
+        except IndexError:
+            return self._make()
+
+    def give_up(self, path: Path, fd: int) -> None:
+        """Remove the temporary name before long, and close the file."""
+        if self._closed or len(self._done) >= _DONE:
+            _removed(path, fd)
+        else:
+            self._done.append((path, fd))
+
+    @staticmethod
+    def drop(path: Path, fd: int) -> None:
+        """Remove a file that is not needed after all, at once: it may be a large one."""
+        _removed(path, fd)
+
+    def rest(self) -> None:
+        """What can be done while nobody waits: remove what is given up, and make a file for one that was taken."""
+        if self._is_slow and not self._closed:
+            self._leave_to_thread()
+            return
+        self._clear(self._done)
+        if self._taken and len(self._ready) < _READY and not self._closed:
+            self._taken = False
+            with suppress(OSError):  # the next one to ask is told by itself
+                self._ready.append(self._make())
+
+    def _make(self) -> tuple[Path, int]:
+        began = perf_counter()
+        made = _made(self.folder)
+        self._is_slow = perf_counter() - began > self._slow_from
+        return made
+
+    @staticmethod
+    def _clear(files: deque[tuple[Path, int]]) -> None:
+        with suppress(IndexError):  # another thread may be clearing, too
+            while True:
+                _removed(*files.popleft())
+
+    def _leave_to_thread(self) -> None:
         with self._changed:
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._run, name="incoming", daemon=True)
                 self._thread.start()
-            found = self._ready.popleft() if self._ready else None
             self._changed.notify()
-        return found or _made(self.folder)
-
-    def give_up(self, path: Path, fd: int) -> None:
-        """Remove the temporary name before long, and close the file."""
-        with self._changed:
-            later = self._thread is not None and not self._closed and len(self._done) < _DONE
-            if later:
-                self._done.append((path, fd))
-                self._changed.notify()
-        if not later:
-            _removed(path, fd)
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._done or len(self._ready) < _READY)
+                self._changed.wait_for(lambda: self._closed or (self._is_slow and self._has_work))
                 if self._closed:
                     return
-                done = self._done.popleft() if self._done else None
-            if done is not None:
-                _removed(*done)
-            elif not self._make_one():
+            self._clear(self._done)
+            try:
+                while self._is_slow and len(self._ready) < _READY:
+                    self._ready.append(self._make())
+            except OSError:  # the next one to ask is told by itself
+                with self._changed:
+                    self._thread = None
                 return
 
-    def _make_one(self) -> bool:
-        """Make a file ready; false when the disk refuses, which the next one to ask is told by itself."""
-        try:
-            one = _made(self.folder)
-        except OSError:
-            with self._changed:
-                self._thread = None
-            return False
-        with self._changed:
-            self._ready.append(one)
-        return True
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._done) or len(self._ready) < _READY
 
     def close(self) -> None:
         """Remove all of this process's temporary names, but for those still being written."""
@@ -95,8 +131,7 @@ class Incoming:
         if thread is not None:
             thread.join()
         for left in (self._ready, self._done):
-            while left:
-                _removed(*left.popleft())
+            self._clear(left)
 
     def leftovers(self) -> Iterator[Path]:
         """Temporary files that no living process holds."""

@@ -21,6 +21,9 @@ from gateway.archive import schema
 from gateway.errors import StorageError
 
 _POOLED = 8
+_CHECKPOINT_PAGES = 8192
+"""Pages in the log at which a commit brings them into the database by itself; before that :meth:`Index.checkpoint`
+does, beside the commits."""
 
 
 class Durability(Enum):
@@ -121,6 +124,11 @@ class Index:
             finally:
                 os.close(fd)
 
+    def checkpoint(self) -> None:
+        """Bring the log's pages into the database, as far as no reader needs them there; writers go on meanwhile."""
+        with self.read() as db:
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
     @property
     def identity(self) -> bytes:
         """16 bytes that tell this index from any other, such as the one before it was lost."""
@@ -179,6 +187,7 @@ class Index:
             db.execute(f"PRAGMA synchronous={(_SYNCHRONOUS if synced else _LATER)[self.durability]}")
             db.execute("PRAGMA cache_size=-16384")
             db.execute("PRAGMA temp_store=MEMORY")
+            db.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
         except sqlite3.Error as error:
             raise StorageError(f"the index cannot be opened: {error}") from error
         return db

@@ -119,6 +119,7 @@ class Keeper:
             return
         started = time.monotonic()
         self._publisher.sync(blocking=self._stop.is_set())
+        self._index.checkpoint()
         self._seen = signature_of(self._publisher.dicomdir)
         self._next = started + (1 + _SHARE) * (time.monotonic() - started)
         self._look()

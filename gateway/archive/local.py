@@ -142,6 +142,7 @@ class LocalArchive:
         self._index.sync_log()
 
     def _tidy(self) -> None:
+        self.rest()
         if removed := exchange.recover(self._index, self._disk):
             _log.info("removed what was left of a study's exchange; the study is as it was", files=removed)
 
@@ -236,6 +237,7 @@ class LocalArchive:
         Raises:
             StorageError: index or disk cannot be read or written.
         """
+        self.rest()
         self.sync(reread=repair)
         verifier = Verifier(self._index, self._disk, self.dicomdir, quick=quick)
         try:
@@ -330,6 +332,10 @@ class LocalArchive:
     def begin(self, request: StoreRequest) -> ports.Incoming:
         """Take a C-STORE request; see :class:`gateway.dimse.ports.Receiver`."""
         return self._store.begin(request)
+
+    def rest(self) -> None:
+        """Do what stores have left to be done while nobody waits; called between requests, from any thread."""
+        self._incoming.rest()
 
     def exchange(self, study_uid: str, change: Change) -> int:
         """Put changed files in the place of a study's, in one transaction; how many instances have a new one.

@@ -249,6 +249,7 @@ class Publisher:
             os.close(fd)
         self._disk.sync_folder(self._disk.incoming)
         announced = signature_of(self._new)
+        self._index.sync_log()  # what others committed meanwhile is not left for the transaction to sync
         with self._index.write(visible=False) as db:
             note(db, batch, moved, self._epoch(db))
             set_meta(db, "dicomdir", announced)

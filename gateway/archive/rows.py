@@ -112,16 +112,15 @@ def count_one(db: sqlite3.Connection, series: int, now: float) -> None:
         "UPDATE series SET instances = instances + 1, gone = 0 WHERE id = ? RETURNING instances, modality, study",
         (series,),
     ).fetchall()
-    ((instances, patient),) = db.execute(_COUNT_IN_STUDY, (count == 1, now, modality, study)).fetchall()
-    db.execute(
-        "UPDATE patient SET studies = studies + ?1, gone = 0 WHERE id = ?2 AND (?1 OR gone)", (instances == 1, patient)
-    )
+    ((instances, patient, patient_gone),) = db.execute(_COUNT_IN_STUDY, (count == 1, now, modality, study)).fetchall()
+    if instances == 1 or patient_gone:
+        db.execute("UPDATE patient SET studies = studies + ?1, gone = 0 WHERE id = ?2", (instances == 1, patient))
 
 
 _COUNT_IN_STUDY = """UPDATE study SET instances = instances + 1, series = series + ?1, gone = 0, received = ?2,
 modalities = CASE WHEN ?3 = '' OR instr(',' || modalities || ',', ',' || ?3 || ',') THEN modalities
     WHEN modalities = '' THEN ?3 ELSE modalities || ',' || ?3 END
-WHERE id = ?4 RETURNING instances, patient"""
+WHERE id = ?4 RETURNING instances, patient, (SELECT gone FROM patient WHERE patient.id = study.patient)"""
 
 
 def _revive(db: sqlite3.Connection, series: set[int], studies: set[int], patients: set[int]) -> None:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from gateway import metrics
 from gateway.archive import fileid
 from gateway.archive.disk import Disk
-from gateway.archive.entering import add_instance, stored_at
+from gateway.archive.entering import add_instance, add_new, stored_at
 from gateway.archive.heads import Head, head_of, read_head
 from gateway.archive.incoming import Incoming
 from gateway.archive.index import Index
@@ -165,11 +165,12 @@ class Store:
         written = None
         try:
             with self._index.write(synced=body is None) as db:
-                before = stored_at(db, placed.sop_instance_uid)
-                if before in {None, lost} or self._on_conflict is OnConflict.REPLACE:
-                    row = add_instance(db, placed.head, placed.file_id, self._clock(), is_new=before is None)
-                    if body is not None:
-                        written = self._journal.append(row, placed.sop_instance_uid, placed.file_id, body)
+                row = add_new(db, placed.head, placed.file_id, self._clock())
+                before = stored_at(db, placed.sop_instance_uid) if row is None else None
+                if row is None and (before in {None, lost} or self._on_conflict is OnConflict.REPLACE):
+                    row = add_instance(db, placed.head, placed.file_id, self._clock())
+                if row is not None and body is not None:
+                    written = self._journal.append(row, placed.sop_instance_uid, placed.file_id, body)
         except StorageError:
             if written is not None:
                 self._journal.void(written)
@@ -226,17 +227,18 @@ class IncomingFile:
         Raises:
             GatewayError: it was not kept; nothing of it is left.
         """
+        path, fd, self.fd = self._path, self.fd, -1
         try:
-            return self._store.keep(self._request, self._path, self.fd)
+            return self._store.keep(self._request, path, fd)
         except OSError as error:
             raise StorageError(f"the instance cannot be stored: {error.strerror}") from error
         finally:
-            self.abort()
+            self._incoming.give_up(path, fd)
 
     def abort(self) -> None:
-        """Give the temporary name up; harmless after a commit."""
+        """Forget what was received; harmless after a commit."""
         if self.fd >= 0:
-            self._incoming.give_up(self._path, self.fd)
+            self._incoming.drop(self._path, self.fd)
             self.fd = -1
 
 

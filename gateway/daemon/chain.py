@@ -47,6 +47,7 @@ def build_handlers(config: Config, archive: LocalArchive, leading: Leading | Non
         move=retrieving.move,
         get=retrieving.get,
         store=coerced_receiver(config, archive.root, retrieving.store, rules, leading),
+        rest=archive.rest,
         lenient=config.query.lenient,
         negotiated=NEGOTIATED,
     )

@@ -60,11 +60,16 @@ _FREQUENT = frozenset({"echo", "store"})
 """Services that come by the thousand: their requests have a line each only at the level of debugging."""
 
 
+def _nothing() -> None:
+    """What is left to be done where nothing is."""
+
+
 @dataclass(frozen=True)
 class Handlers:
     """What is served, and by whom; a service without a handler is not offered.
 
     Attributes:
+        rest: called when a request was answered, while its sender is busy with the next.
         find_keys: tags that can be matched and returned; a query with others is answered with FF01H. ``None``: any.
         lenient: accept hierarchical queries without the unique keys above their level.
         negotiated: what of extended negotiation the handlers implement.
@@ -77,6 +82,7 @@ class Handlers:
     store: Receiver | None = None
     action: ActionHandler | None = None
     event: EventHandler | None = None
+    rest: Callable[[], None] = _nothing
     find_keys: frozenset[int] | None = None
     lenient: bool = False
     negotiated: Negotiated = field(default_factory=Negotiated)
@@ -155,6 +161,7 @@ class Dispatcher:
         if name not in _FREQUENT or _log.isEnabledFor(DEBUG):
             _log.info("request served", service=name, status=f"{status:04X}H", seconds=round(took, 4), **session.counts)
         session.counts.clear()
+        self._handlers.rest()
 
     def _refuse(self, session: Session, message: Message, status: int, comment: str | None = None) -> int:
         session.exchange.discard(message)

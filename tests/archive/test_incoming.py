@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +13,20 @@ from gateway.archive.incoming import Incoming
 from tests.support.waiting import wait_until
 
 
+_NEVER = float("inf")
+
+
 @pytest.fixture
 def incoming(tmp_path: Path) -> Iterator[Incoming]:
-    one = Incoming(tmp_path)
+    one = Incoming(tmp_path, slow=_NEVER)
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Iterator[Incoming]:
+    """One for which every file takes long."""
+    one = Incoming(tmp_path, slow=0)
     yield one
     one.close()
 
@@ -28,27 +40,63 @@ def test_every_file_is_another_and_empty(incoming: Incoming) -> None:
         incoming.give_up(path, fd)
 
 
-def test_some_are_ready_before_they_are_asked_for(incoming: Incoming, tmp_path: Path) -> None:
+def test_the_next_one_is_made_while_nobody_waits(incoming: Incoming, tmp_path: Path) -> None:
     incoming.give_up(*incoming.take())
+    incoming.rest()
+    (ready,) = tmp_path.iterdir()
+    path, fd = incoming.take()
+    assert path == ready
+    incoming.drop(path, fd)
+
+
+def test_nothing_is_made_for_requests_that_store_nothing(incoming: Incoming, tmp_path: Path) -> None:
+    incoming.rest()
+    assert list(tmp_path.iterdir()) == []
+    incoming.give_up(*incoming.take())
+    for _ in range(10):
+        incoming.rest()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_slow_file_system_has_a_thread_for_it(slow: Incoming, tmp_path: Path) -> None:
+    slow.give_up(*slow.take())
+    slow.rest()
     wait_until(lambda: len(list(tmp_path.iterdir())) == 3, "three files are ready")
     ready = set(tmp_path.iterdir())
-    path, fd = incoming.take()
+    path, fd = slow.take()
     assert path in ready
-    incoming.give_up(path, fd)
+    slow.give_up(path, fd)
+    slow.rest()
+    wait_until(lambda: not path.exists(), "the name goes")
+    assert "incoming" in {one.name for one in threading.enumerate()}
+
+
+def _is_open(fd: int, path: Path) -> bool:
+    try:
+        return str(Path(f"/proc/self/fd/{fd}").readlink()).startswith(str(path))
+    except FileNotFoundError:
+        return False
 
 
 def test_a_name_given_up_goes_and_its_file_is_closed(incoming: Incoming) -> None:
     path, fd = incoming.take()
     incoming.give_up(path, fd)
-    wait_until(lambda: not path.exists(), "the name goes")
+    incoming.rest()
+    assert not path.exists()
+    assert not _is_open(fd, path)
 
-    def closed() -> bool:
-        try:
-            return str(Path(f"/proc/self/fd/{fd}").readlink()) != f"{path} (deleted)"
-        except FileNotFoundError:
-            return True
 
-    wait_until(closed, "the file is closed")
+def test_what_is_dropped_is_gone_at_once(incoming: Incoming, tmp_path: Path) -> None:
+    path, fd = incoming.take()
+    incoming.drop(path, fd)
+    assert list(tmp_path.iterdir()) == []
+    assert not _is_open(fd, path)
+
+
+def test_not_more_names_wait_than_it_says(incoming: Incoming, tmp_path: Path) -> None:
+    for _ in range(100):
+        incoming.give_up(*incoming.take())
+    assert len(list(tmp_path.iterdir())) == 64
 
 
 def test_nothing_is_left_when_it_is_closed(incoming: Incoming, tmp_path: Path) -> None:
