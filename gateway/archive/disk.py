@@ -31,6 +31,7 @@ class Disk:
 
     def __init__(self, root: Path, durability: Durability) -> None:
         self.root = root
+        self._prefix = f"{root}/"
         self.incoming = root / INCOMING
         self._full = durability is Durability.FULL
         self._data = durability is not Durability.NONE
@@ -105,21 +106,21 @@ class Disk:
             raise StorageError(f"the disk cannot be asked for free space: {error.strerror}") from error
         return found.f_bavail * found.f_frsize
 
-    def place(self, temporary: Path, wanted: Iterable[str]) -> str:
+    def place(self, temporary: str | Path, wanted: Iterable[str]) -> str:
         """Give a finished file a second name, the first one of ``wanted`` that is free; nothing of it is synced yet."""
         for file_id in wanted:
             with suppress(FileExistsError):
-                self._link(temporary, self.root / file_id)
+                self._link(temporary, f"{self._prefix}{file_id}")
                 return file_id
         raise StorageError("no free File ID for the instance")
 
-    def _link(self, temporary: Path, target: Path) -> None:
+    def _link(self, temporary: str | Path, target: str) -> None:
         for _ in range(_TRIES):
             with suppress(FileNotFoundError):
                 os.link(temporary, target)
                 return
             # The folder is new, or a deletion has just removed it because it was empty.
-            target.parent.mkdir(parents=True, exist_ok=True)
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
         raise StorageError("the instance's folder vanishes as often as it is made")
 
     def settle(self, file_id: str, fd: int | None = None) -> None:

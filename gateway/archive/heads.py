@@ -11,6 +11,7 @@ import zlib
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from gateway.archive import syntax
 from gateway.dicom import encoding, tags
@@ -41,6 +42,17 @@ _KEYWORDS = """SpecificCharacterSet ImageType InstanceCreationDate InstanceCreat
     DataPointRows DataPointColumns BlendingSequence SynchronizationTrigger AcquisitionTimeSynchronized"""
 IMAGE_ATTRIBUTES = frozenset(tag_of(keyword) for keyword in _KEYWORDS.split())
 """Attributes of the instance itself that the index keeps: those of directory records, and what viewers ask for."""
+
+
+class Meta(NamedTuple):
+    """What is needed of a file's meta information.
+
+    Attributes:
+        dataset_offset: where the data set begins.
+    """
+
+    transfer_syntax_uid: str
+    dataset_offset: int
 
 
 @dataclass(frozen=True)
@@ -97,20 +109,24 @@ def read_head(path: Path) -> Head:
         raise StorageError(f"an object cannot be read: {error.strerror}") from error
 
 
-def head_of(fd: int) -> Head:
-    """Like :func:`read_head`, for a file that is open already."""
+def head_of(fd: int, meta: Meta | None = None) -> Head:
+    """Like :func:`read_head`, for a file that is open already.
+
+    Args:
+        meta: what its File Meta Information says, where that is known.
+    """
     try:
-        return _head(fd)
+        return _head(fd, meta)
     except OSError as error:
         raise StorageError(f"an object cannot be read: {error.strerror}") from error
 
 
-def _head(fd: int) -> Head:
+def _head(fd: int, meta: Meta | None = None) -> Head:
     """Read as little as it takes: most heads end within the first part."""
     size = os.fstat(fd).st_size
     for part in _PARTS:
         try:
-            head = _parse(os.pread(fd, part, 0), size, last=part == _PARTS[-1])
+            head = _parse(os.pread(fd, part, 0), size, meta, last=part == _PARTS[-1])
         except MalformedDataset as error:
             if part >= size or part == _PARTS[-1]:
                 raise BadInstance(f"no readable data set: {error.reason}") from error
@@ -120,10 +136,10 @@ def _head(fd: int) -> Head:
     raise AssertionError("the last part returns or raises")
 
 
-def _parse(data: bytes, size: int, *, last: bool) -> Head | None:
+def _parse(data: bytes, size: int, meta: Meta | None, *, last: bool) -> Head | None:
     """The head out of a file's first bytes; None when it goes on behind them."""
     whole = last or len(data) == size
-    uid, offset = _meta(data)
+    uid, offset = meta or _meta(data)
     elements, complete = _elements(data[offset:], uid, whole=whole)
     if not complete and not whole:
         return None
@@ -142,14 +158,13 @@ def _is_above(tag: int) -> bool:
     return level_of(tag) is not Level.IMAGE and tag not in COMPUTED_ATTRIBUTES
 
 
-def _meta(data: bytes) -> tuple[str, int]:
-    """The transfer syntax, and where the data set begins."""
+def _meta(data: bytes) -> Meta:
     if data[128:132] != b"DICM":
         raise BadInstance("the file has no DICM prefix")
     meta, read = encoding.read(memoryview(data)[132:], implicit=False, stop=0x00030000)
     if 0x00020010 not in meta:
         raise BadInstance("File Meta Information has no Transfer Syntax UID")
-    return meta[0x00020010].value.decode("latin-1").strip("\0 "), 132 + read
+    return Meta(meta[0x00020010].value.decode("latin-1").strip("\0 "), 132 + read)
 
 
 def _elements(body: bytes, uid: str, *, whole: bool) -> tuple[dict[int, Element], bool]:

@@ -19,6 +19,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from time import perf_counter
 
@@ -44,12 +45,14 @@ class Incoming:
         self._is_slow = False
         self._taken = False
         self._changed = threading.Condition()
-        self._ready: deque[tuple[Path, int]] = deque()
-        self._done: deque[tuple[Path, int]] = deque()
+        self._ready: deque[tuple[str, int]] = deque()
+        self._done: deque[tuple[str, int]] = deque()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._begins = f"{folder}/{secrets.token_hex(8)}"  # a forked worker's begin like this, too
+        self._numbers = count()
 
-    def take(self) -> tuple[Path, int]:
+    def take(self) -> tuple[str, int]:
         """A new file, open and held.
 
         Raises:
@@ -61,7 +64,7 @@ class Incoming:
         except IndexError:
             return self._make()
 
-    def give_up(self, path: Path, fd: int) -> None:
+    def give_up(self, path: str, fd: int) -> None:
         """Remove the temporary name before long, and close the file."""
         if self._closed or len(self._done) >= _DONE:
             _removed(path, fd)
@@ -69,7 +72,7 @@ class Incoming:
             self._done.append((path, fd))
 
     @staticmethod
-    def drop(path: Path, fd: int) -> None:
+    def drop(path: str, fd: int) -> None:
         """Remove a file that is not needed after all, at once: it may be a large one."""
         _removed(path, fd)
 
@@ -84,14 +87,14 @@ class Incoming:
             with suppress(OSError):  # the next one to ask is told by itself
                 self._ready.append(self._make())
 
-    def _make(self) -> tuple[Path, int]:
+    def _make(self) -> tuple[str, int]:
         began = perf_counter()
-        made = _made(self.folder)
+        made = _made(f"{self._begins}-{os.getpid()}-{next(self._numbers)}")
         self._is_slow = perf_counter() - began > self._slow_from
         return made
 
     @staticmethod
-    def _clear(files: deque[tuple[Path, int]]) -> None:
+    def _clear(files: deque[tuple[str, int]]) -> None:
         with suppress(IndexError):  # another thread may be clearing, too
             while True:
                 _removed(*files.popleft())
@@ -141,9 +144,8 @@ class Incoming:
                     yield path
 
 
-def _made(folder: Path) -> tuple[Path, int]:
+def _made(path: str) -> tuple[str, int]:
     while True:
-        path = folder / secrets.token_hex(8)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         fcntl.flock(fd, fcntl.LOCK_EX)
         if os.fstat(fd).st_nlink:
@@ -151,9 +153,9 @@ def _made(folder: Path) -> tuple[Path, int]:
         os.close(fd)  # somebody clearing up was faster than our lock
 
 
-def _removed(path: Path, fd: int) -> None:
+def _removed(path: str, fd: int) -> None:
     with suppress(OSError):  # the next start tries again
-        path.unlink(missing_ok=True)
+        os.unlink(path)  # noqa: PTH108 - once for each store, where a Path costs as much as the call
     os.close(fd)
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
+from types import TracebackType
 
 from gateway.archive import schema
 from gateway.errors import StorageError
@@ -65,7 +66,14 @@ class Index:
             StorageError: the database was written by a newer version.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._locked(), self.read() as db:
+        self.lock()
+        try:
+            self._create()
+        finally:
+            self.unlock()
+
+    def _create(self) -> None:
+        with self.read() as db:
             found: int = db.execute("PRAGMA user_version").fetchone()[0]
             if found > schema.VERSION:
                 raise StorageError(
@@ -77,39 +85,18 @@ class Index:
             db.executescript(schema.LATE_INDEXES)  # a first import may have been killed before it made them
             db.execute("INSERT OR IGNORE INTO meta VALUES ('identity', ?)", (secrets.token_hex(16),))
 
-    @contextmanager
-    def read(self) -> Iterator[sqlite3.Connection]:
-        """A connection for reading."""
-        db = self._take()
-        try:
-            yield db
-        except sqlite3.Error as error:
-            raise StorageError(f"the index cannot be read: {error}") from error
-        finally:
-            self._give(db)
+    def read(self) -> Reading:
+        """A connection for reading, as a context manager."""
+        return Reading(self)
 
-    @contextmanager
-    def write(self, *, visible: bool = True, synced: bool = True) -> Iterator[sqlite3.Connection]:
+    def write(self, *, visible: bool = True, synced: bool = True) -> Writing:
         """A transaction, committed (and synced, by the durability) when the block ends normally, else rolled back.
 
         Args:
             visible: the change may alter an answer, so ``generation`` is raised.
             synced: what is committed has to last by itself; a later synced commit brings out earlier ones, too.
         """
-        with self._locked():
-            db = self._take(synced=synced)
-            try:
-                db.execute("BEGIN IMMEDIATE")
-                yield db
-                if visible:
-                    raise_generation(db)
-                db.execute("COMMIT")
-            except sqlite3.Error as error:
-                raise StorageError(f"the index cannot be written: {error}") from error
-            finally:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                self._give(db, synced=synced)
+        return Writing(self, visible=visible, synced=synced)
 
     def sync_log(self) -> None:
         """Make durable what was committed so far, unsynced commits included; SQLite syncs the rest at a checkpoint.
@@ -153,7 +140,8 @@ class Index:
                     os.close(self._turns)
                     self._turns = -1
 
-    def _take(self, *, synced: bool = True) -> sqlite3.Connection:
+    def take(self, *, synced: bool = True) -> sqlite3.Connection:
+        """A connection of this process, to be given back."""
         with self._guard:
             self._own()
             if self._pools[synced]:
@@ -173,7 +161,8 @@ class Index:
             os.close(self._turns)  # a lock through it would be the parent's, too
             self._turns = -1
 
-    def _give(self, db: sqlite3.Connection, *, synced: bool = True) -> None:
+    def give(self, db: sqlite3.Connection, *, synced: bool = True) -> None:
+        """Give a connection back."""
         with self._guard:
             if len(self._pools[synced]) < _POOLED:
                 self._pools[synced].append(db)
@@ -192,19 +181,92 @@ class Index:
             raise StorageError(f"the index cannot be opened: {error}") from error
         return db
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """The turn to write, among threads and among processes."""
-        with self._turn:
+    def lock(self) -> None:
+        """Wait for the turn to write, among threads and among processes."""
+        self._turn.acquire()
+        try:
             with self._guard:
                 self._own()
                 if self._turns < 0:
                     self._turns = _open_lock(self.path.with_name(self.path.name + ".lock"))
             fcntl.flock(self._turns, fcntl.LOCK_EX)
+        except BaseException:
+            self._turn.release()
+            raise
+
+    def unlock(self) -> None:
+        """End the turn to write."""
+        try:
+            fcntl.flock(self._turns, fcntl.LOCK_UN)
+        finally:
+            self._turn.release()
+
+
+class Reading:
+    """A connection for the length of a block; a generator would cost a store as much as a statement."""
+
+    __slots__ = ("_db", "_index")
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._db = self._index.take()
+        return self._db
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._index.give(self._db)
+        if isinstance(error, sqlite3.Error):
+            raise StorageError(f"the index cannot be read: {error}") from error
+
+
+class Writing:
+    """A transaction for the length of a block."""
+
+    __slots__ = ("_db", "_index", "_synced", "_visible")
+
+    def __init__(self, index: Index, *, visible: bool, synced: bool) -> None:
+        self._index = index
+        self._visible = visible
+        self._synced = synced
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._index.lock()
+        try:
+            self._db = self._index.take(synced=self._synced)
             try:
-                yield
-            finally:
-                fcntl.flock(self._turns, fcntl.LOCK_UN)
+                self._db.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error as error:
+                self._index.give(self._db, synced=self._synced)
+                raise StorageError(f"the index cannot be written: {error}") from error
+        except BaseException:
+            self._index.unlock()
+            raise
+        return self._db
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        try:
+            if error is None:
+                self._commit()
+        except sqlite3.Error as failed:
+            error = failed
+        finally:
+            self._end()
+        if isinstance(error, sqlite3.Error):
+            raise StorageError(f"the index cannot be written: {error}") from error
+
+    def _commit(self) -> None:
+        if self._visible:
+            raise_generation(self._db)
+        self._db.execute("COMMIT")
+
+    def _end(self) -> None:
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        finally:
+            self._index.give(self._db, synced=self._synced)
+            self._index.unlock()
 
 
 def _open_lock(path: Path) -> int:

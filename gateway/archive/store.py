@@ -13,15 +13,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from enum import Enum
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
+
+from prometheus_client import Counter
 
 from gateway import metrics
 from gateway.archive import fileid
 from gateway.archive.disk import Disk
 from gateway.archive.entering import add_instance, add_new, stored_at
-from gateway.archive.heads import Head, head_of, read_head
+from gateway.archive.heads import Head, Meta, head_of, read_head
 from gateway.archive.incoming import Incoming
 from gateway.archive.index import Index
 from gateway.archive.journal import Journal, JournalFull
@@ -77,7 +80,7 @@ class Store:
         Raises:
             StorageError: the disk is full or failing.
         """
-        meta = file_head(
+        written = file_head(
             request.sop_class_uid, request.sop_instance_uid, request.transfer_syntax_uid, request.caller.aet
         )
         if self._min_free and self._disk.free() < self._min_free:
@@ -86,21 +89,22 @@ class Store:
             path, fd = self._incoming.take()
         except OSError as error:
             raise StorageError(f"no temporary file: {error.strerror}") from error
-        incoming = IncomingFile(self, self._incoming, request, path, fd)
+        meta = Meta(request.transfer_syntax_uid, len(written))
+        incoming = IncomingFile(self, self._incoming, request, meta, path, fd)
         try:
-            _write_all(fd, meta)
+            _write_all(fd, written)
         except OSError as error:
             incoming.abort()
             raise StorageError(f"the temporary file cannot be written: {error.strerror}") from error
         return incoming
 
-    def keep(self, request: StoreRequest, path: Path, fd: int) -> int:
+    def keep(self, request: StoreRequest, meta: Meta, path: str, fd: int) -> int:
         """Make a received file an instance of the archive; the status to answer with.
 
         Raises:
             BadInstance, Refused, StorageError: it is not kept.
         """
-        head = head_of(fd)
+        head = head_of(fd, meta)
         uids = head.uids
         if uids[:2] != (request.sop_class_uid, request.sop_instance_uid):
             raise Refused("data set and command name different instances", Status.DATASET_DOES_NOT_MATCH_SOP_CLASS)
@@ -109,7 +113,7 @@ class Store:
         before, is_free = self._look_up(uids[1], first)
         there = _compared(self._disk.root / before, head, fd) if before is not None else None
         if there is _There.SAME:
-            metrics.STORED.labels("identical").inc()
+            _counted("identical").inc()
             return Status.SUCCESS
         if there is _There.OTHER and self._on_conflict is OnConflict.KEEP:
             return self._conflict(uids[1], "kept")
@@ -139,9 +143,9 @@ class Store:
             self._disk.remove([placed.file_id])
             raise
         if before is None:
-            metrics.STORED.labels("new").inc()
+            _counted("new").inc()
         elif before == lost:
-            metrics.STORED.labels("restored").inc()
+            _counted("restored").inc()
             _log.warning("an instance whose file was lost came again", sop_instance_uid=placed.sop_instance_uid)
         elif self._on_conflict is OnConflict.KEEP:
             return self._outrun(before, placed)
@@ -190,9 +194,14 @@ class Store:
         return Status.SUCCESS if there is _There.SAME else self._conflict(placed.sop_instance_uid, "kept")
 
     def _conflict(self, uid: str, outcome: str) -> int:
-        metrics.STORED.labels(outcome).inc()
+        _counted(outcome).inc()
         _log.warning("other content under a stored SOP Instance UID", sop_instance_uid=uid, outcome=outcome)
         return Status.SUCCESS if outcome == "replaced" else _COERCED
+
+
+@cache
+def _counted(outcome: str) -> Counter:
+    return metrics.STORED.labels(outcome)
 
 
 class Placed(NamedTuple):
@@ -214,10 +223,11 @@ _COERCED = 0xB000
 class IncomingFile:
     """One instance on its way in."""
 
-    def __init__(self, store: Store, incoming: Incoming, request: StoreRequest, path: Path, fd: int) -> None:
+    def __init__(self, store: Store, incoming: Incoming, request: StoreRequest, meta: Meta, path: str, fd: int) -> None:
         self._store = store
         self._incoming = incoming
         self._request = request
+        self._meta = meta
         self._path = path
         self.fd = fd
 
@@ -229,7 +239,7 @@ class IncomingFile:
         """
         path, fd, self.fd = self._path, self.fd, -1
         try:
-            return self._store.keep(self._request, path, fd)
+            return self._store.keep(self._request, self._meta, path, fd)
         except OSError as error:
             raise StorageError(f"the instance cannot be stored: {error.strerror}") from error
         finally:

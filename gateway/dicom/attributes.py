@@ -179,8 +179,10 @@ class Attributes(Mapping[int, Element]):
 
     def only(self, tags: Iterable[int]) -> Attributes:
         """The attributes among ``tags``, and the character set they are written in."""
-        wanted = {SpecificCharacterSet, *tags}
-        return Attributes({tag: element for tag, element in self._elements.items() if tag in wanted})
+        wanted = tags if isinstance(tags, frozenset) else frozenset(tags)
+        return Attributes(
+            {tag: one for tag, one in self._elements.items() if tag in wanted or tag == SpecificCharacterSet}
+        )
 
     def without(self, tags: Iterable[int]) -> Attributes:
         """All attributes but those of ``tags``."""

@@ -21,6 +21,8 @@ NO_DATASET = 0x0101
 _RESPONSE = 0x8000
 _ELEMENT = Struct("<HHL")
 _US = Struct("<H")
+_US_ELEMENT = Struct("<HHLH")
+_TAG = Struct("<HH")
 
 
 class Field(IntEnum):
@@ -79,27 +81,27 @@ class Command:
 
     def encode(self) -> bytes:
         """The command set with its group length."""
-        requested = self.field & ~_RESPONSE in _REQUESTED and not self.is_response
+        requested, none = self.field in _REQUESTED, b""
         parts = [
-            _uid(0x0003 if requested else 0x0002, self.sop_class),
+            none if self.sop_class is None else _uid(0x0003 if requested else 0x0002, self.sop_class),
             _us(0x0100, self.field),
-            _us(0x0110, self.message_id),
-            _us(0x0120, self.responding_to),
-            _ae(0x0600, self.destination),
-            _us(0x0700, self.priority),
+            none if self.message_id is None else _us(0x0110, self.message_id),
+            none if self.responding_to is None else _us(0x0120, self.responding_to),
+            none if self.destination is None else _ae(0x0600, self.destination),
+            none if self.priority is None else _us(0x0700, self.priority),
             _us(0x0800, 0x0001 if self.has_dataset else NO_DATASET),
-            _us(0x0900, self.status),
-            _offending(self.offending),
-            _text(0x0902, self.comment),
-            _uid(0x1001 if requested else 0x1000, self.sop_instance),
-            _us(0x1002, self.event_type),
-            _us(0x1008, self.action_type),
-            _us(0x1020, self.remaining),
-            _us(0x1021, self.completed),
-            _us(0x1022, self.failed),
-            _us(0x1023, self.warning),
-            _ae(0x1030, self.originator_aet),
-            _us(0x1031, self.originator_id),
+            none if self.status is None else _us(0x0900, self.status),
+            none if not self.offending else _offending(self.offending),
+            none if not self.comment else _text(0x0902, self.comment),
+            none if self.sop_instance is None else _uid(0x1001 if requested else 0x1000, self.sop_instance),
+            none if self.event_type is None else _us(0x1002, self.event_type),
+            none if self.action_type is None else _us(0x1008, self.action_type),
+            none if self.remaining is None else _us(0x1020, self.remaining),
+            none if self.completed is None else _us(0x1021, self.completed),
+            none if self.failed is None else _us(0x1022, self.failed),
+            none if self.warning is None else _us(0x1023, self.warning),
+            none if self.originator_aet is None else _ae(0x1030, self.originator_aet),
+            none if self.originator_id is None else _us(0x1031, self.originator_id),
         ]
         body = b"".join(parts)
         return _ELEMENT.pack(0, 0, 4) + len(body).to_bytes(4, "little") + body
@@ -146,11 +148,9 @@ def cancel(message_id: int) -> Command:
     return Command(Field.C_CANCEL, responding_to=message_id)
 
 
-def _us(element: int, value: int | None) -> bytes:
-    if value is None:
-        return b""
+def _us(element: int, value: int) -> bytes:
     # Counters are US: 65,535 at most (PS3.7 E.1).
-    return _ELEMENT.pack(0, element, 2) + _US.pack(min(value, 0xFFFF))
+    return _US_ELEMENT.pack(0, element, 2, min(value, 0xFFFF))
 
 
 def _raw(element: int, value: bytes, padding: bytes) -> bytes:
@@ -159,21 +159,20 @@ def _raw(element: int, value: bytes, padding: bytes) -> bytes:
     return _ELEMENT.pack(0, element, len(value)) + value
 
 
-def _uid(element: int, value: str | None) -> bytes:
-    return b"" if value is None else _raw(element, value.encode("ascii", "replace"), b"\0")
+def _uid(element: int, value: str) -> bytes:
+    return _raw(element, value.encode("ascii", "replace"), b"\0")
 
 
-def _ae(element: int, value: str | None) -> bytes:
-    return b"" if value is None else _raw(element, value.encode("ascii", "replace"), b" ")
+def _ae(element: int, value: str) -> bytes:
+    return _raw(element, value.encode("ascii", "replace"), b" ")
 
 
-def _text(element: int, value: str | None) -> bytes:
-    return b"" if not value else _raw(element, value[:64].encode("ascii", "replace"), b" ")
+def _text(element: int, value: str) -> bytes:
+    return _raw(element, value[:64].encode("ascii", "replace"), b" ")
 
 
 def _offending(tags: Iterable[int]) -> bytes:
-    value = b"".join(_US.pack(tag >> 16) + _US.pack(tag & 0xFFFF) for tag in tags)
-    return _raw(0x0901, value, b"") if value else b""
+    return _raw(0x0901, b"".join(_TAG.pack(tag >> 16, tag & 0xFFFF) for tag in tags), b"")
 
 
 _NUMBERS = {

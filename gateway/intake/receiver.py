@@ -27,6 +27,7 @@ from gateway.logs import get_logger
 _log = get_logger("intake")
 _SUFFIX = ".part"
 _SETTLED_SECONDS = 60
+_SENDERS = 1024
 QUARANTINED = 0xB000
 """Coercion of data elements (PS3.4 B.2.3): a warning, since the instance is safe here, but not among the others."""
 
@@ -67,6 +68,7 @@ class CoercedReceiver:
         self._spool = spool
         self._quarantine = quarantine
         self._leading = leading
+        self._untouched: tuple[RuleSet | None, set[tuple[str, str]]] = None, set()
 
     def begin(self, request: StoreRequest) -> Incoming:
         """Open a place for the instance: the next receiver's own, when no rule can concern it.
@@ -75,12 +77,13 @@ class CoercedReceiver:
             Refused: the next receiver does not accept it.
             StorageError: the disk is full or failing.
         """
-        context = Context(
-            sending=request.caller.aet, receiving=self._aet, host=request.caller.address, system=self._aet
-        )
-        rules = self._rules()
+        rules, sender = self._rules(), (request.caller.aet, request.caller.address)
+        if self._is_untouched(rules, sender):
+            return self._receiver.begin(request)
+        context = Context(sending=sender[0], receiving=self._aet, host=sender[1], system=self._aet)
         made = plan(rules, Where.RECEIVED, context)
         if not made.rules:
+            self._note_untouched(rules, sender)
             return self._receiver.begin(request)
         try:
             self._spool.mkdir(parents=True, exist_ok=True)
@@ -96,6 +99,17 @@ class CoercedReceiver:
             return plan(rules, Where.RECEIVED, replace(context, leading=self._leading(study, request.caller)))
 
         return _Arriving(self._receiver, request, planned, fd, Path(path), self._quarantine)
+
+    def _is_untouched(self, rules: RuleSet, sender: tuple[str, str]) -> bool:
+        """Whether it is known that no rule concerns what comes from there: it depends on nothing else."""
+        of, known = self._untouched
+        return of is rules and sender in known
+
+    def _note_untouched(self, rules: RuleSet, sender: tuple[str, str]) -> None:
+        of, known = self._untouched
+        if of is not rules or len(known) >= _SENDERS:
+            self._untouched = of, known = rules, set()
+        known.add(sender)
 
     def sweep(self) -> int:
         """Remove what a crash left in the spool; none of it was acknowledged. How many files there were.
