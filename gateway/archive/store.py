@@ -27,7 +27,7 @@ from gateway.archive.entering import add_instance, add_new, stored_at
 from gateway.archive.heads import Head, Meta, head_of, read_head
 from gateway.archive.incoming import Incoming
 from gateway.archive.index import Index
-from gateway.archive.journal import Journal, JournalFull
+from gateway.archive.journal import LONGEST, Journal, JournalFull
 from gateway.archive.runs import Body
 from gateway.dicom.part10 import file_head
 from gateway.dicom.status import Status
@@ -104,6 +104,8 @@ class Store:
         Raises:
             BadInstance, Refused, StorageError: it is not kept.
         """
+        if os.fstat(fd).st_size > LONGEST:
+            self._disk.begin_sync(fd)  # the disk has time for it until the file has its place
         head = head_of(fd, meta)
         uids = head.uids
         if uids[:2] != (request.sop_class_uid, request.sop_instance_uid):
