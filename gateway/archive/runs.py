@@ -135,9 +135,11 @@ class Run:
         head = self._head(row, uid, file_id, body)
         if self._at + len(head) + _in_pages(len(body.data)) > self._size:
             return None
-        if os.pwritev(self._fd, [head, body.data], self._at) != len(head) + len(body.data):
+        flags = os.RWF_DSYNC if self._at > PAGE else 0
+        if os.pwritev(self._fd, [head, body.data], self._at, flags) != len(head) + len(body.data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.fdatasync(self._fd)
+        if not flags:
+            os.fdatasync(self._fd)  # the first record brings out the run's beginning with it
         written = Written(self, self._id, self._at, body)
         self._at += len(head) + _in_pages(len(body.data))
         return written

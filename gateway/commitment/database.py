@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 from gateway.errors import StorageError
 
@@ -60,15 +61,13 @@ class Database:
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
 
-    @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection for statements that change nothing.
+    def reading(self) -> Reading:
+        """A connection for statements that change nothing, as a context manager.
 
         Raises:
             StorageError: the file cannot be read.
         """
-        with self._lock, _translated():
-            yield self._open()
+        return Reading(self)
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -95,11 +94,42 @@ class Database:
                 self._connection.close()
             self._connection = None
 
+    def lock(self) -> sqlite3.Connection:
+        """The connection, for this thread alone until it is given back."""
+        self._lock.acquire()
+        try:
+            with _translated():
+                return self._open()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def unlock(self) -> None:
+        """Give the connection back."""
+        self._lock.release()
+
     def _open(self) -> sqlite3.Connection:
         if self._connection is None or self._pid != os.getpid():
             self._connection = _connect(self.path)
             self._pid = os.getpid()
         return self._connection
+
+
+class Reading:
+    """The connection for the length of a block; once for each C-STORE, where a generator costs as much again."""
+
+    __slots__ = ("_database",)
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __enter__(self) -> sqlite3.Connection:
+        return self._database.lock()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._database.unlock()
+        if isinstance(error, sqlite3.Error):
+            raise _translation(error) from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -126,4 +156,8 @@ def _translated() -> Iterator[None]:
     except sqlite3.IntegrityError:
         raise
     except sqlite3.Error as error:
-        raise StorageError(f"the commitment ledger cannot be used: {error}") from error
+        raise _translation(error) from error
+
+
+def _translation(error: sqlite3.Error) -> StorageError:
+    return StorageError(f"the commitment ledger cannot be used: {error}")
