@@ -12,7 +12,6 @@ import pytest
 from gateway.archive.incoming import Incoming
 from tests.support.waiting import wait_until
 
-
 _NEVER = float("inf")
 
 
