@@ -1,7 +1,8 @@
 """The thread that keeps the DICOMDIR published, and tells this process's caches of deletions in any process.
 
 Publishing takes a bounded part of the time, so a large DICOMDIR is published less often; merging a large one that
-somebody changed is done in a process aside.
+somebody changed is done in a process aside. A process that is storing leaves the publication to one that is not for a
+round: drawing records takes the interpreter from its associations.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ _log = get_logger("archive")
 _USED_SECONDS = 3600
 _ENRICH_SECONDS = 0.2
 _ENRICH_FILES = 50
+_TURNS = 1.5
+"""Rounds that a process with stores of its own waits for another to publish."""
 _SHARE = 10
 """Publishing takes one part in so many of the time at most: a large DICOMDIR is published less often."""
 
@@ -55,6 +58,7 @@ class Keeper:
         self._last_deleted = 0
         self._looked = time.monotonic()
         self._due_since: float | None = None
+        self._is_storing = False
         self._announced = ""
         self.observers: list[Callable[[Sequence[str]], None]] = []
 
@@ -74,6 +78,10 @@ class Keeper:
         """Note that studies were asked for, to be written down before long."""
         if self._thread is not None:
             self._used.append(studies)
+
+    def storing(self) -> None:
+        """Note that this process has work of its own in this round."""
+        self._is_storing = True
 
     @property
     def delay(self) -> float:
@@ -109,10 +117,10 @@ class Keeper:
             _log.exception("looking after the archive failed")
 
     def _publish(self) -> None:
-        due = self._look()
+        due, gives_way = self._look(), self._gives_way()
         if self._stop.is_set():
             self._end_aside()
-        elif self._aside_runs() or time.monotonic() < self._next or not due or not self._settled():
+        elif gives_way or self._aside_runs() or time.monotonic() < self._next or not due or not self._settled():
             return
         elif self._publisher.has_much_to_merge():
             self._start_aside()
@@ -123,6 +131,11 @@ class Keeper:
         self._seen = signature_of(self._publisher.dicomdir)
         self._next = started + (1 + _SHARE) * (time.monotonic() - started)
         self._look()
+
+    def _gives_way(self) -> bool:
+        """Whether another process, that is not storing, is to publish what this one has; it has a round to do so."""
+        storing, self._is_storing = self._is_storing, False
+        return storing and self.delay < _TURNS * self._delay
 
     def _look(self) -> bool:
         """Whether anything is due; what was changed before the last publication, by whichever process, is not."""

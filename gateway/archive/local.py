@@ -331,6 +331,7 @@ class LocalArchive:
 
     def begin(self, request: StoreRequest) -> ports.Incoming:
         """Take a C-STORE request; see :class:`gateway.dimse.ports.Receiver`."""
+        self._keeper.storing()
         return self._store.begin(request)
 
     def rest(self) -> None:

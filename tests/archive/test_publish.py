@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from gateway.dicom.caller import Caller
 from gateway.dicom.identifier import Negotiated, Query
 from gateway.dicom.models import Level, Model
 from gateway.query.ports import Request
+from tests.support.waiting import wait_until
 
 Make = Callable[..., Any]
 Send = Callable[[LocalArchive, Any], int]
@@ -306,6 +308,23 @@ def test_the_background_publishes_and_tells_of_deletions(tmp_path: Path, make: M
     archive.close()
     assert published(archive) == ["1.2.3.2.1.1.1"]
     second.close()
+
+
+def test_a_process_that_stores_all_the_time_publishes_if_nobody_else_does(
+    tmp_path: Path, make: Make, store: Send
+) -> None:
+    archive = LocalArchive(tmp_path / "files" / "DICOMDIR", publish_delay=0.05)
+    archive.prepare()
+    archive.start()
+    numbers = itertools.count(1)
+
+    def publishes() -> bool:
+        for _ in range(5):
+            store(archive, make(number=next(numbers)))
+        return len(published(archive)) > 10
+
+    wait_until(publishes, "what came while more was coming is published", seconds=30)
+    archive.close()
 
 
 def test_a_blank_dicomdir_has_its_own_identity() -> None:
