@@ -2,7 +2,9 @@
 
 A Python handler runs between any two instructions of the main thread. One that takes a lock, as ``Event.set`` does,
 waits for ever when that thread holds it, and a signal that the kernel hands to another thread does not wake the main
-one. The interpreter's wakeup file descriptor has neither fault: it is written to in C, by whichever thread it is.
+one. The interpreter's wakeup file descriptor has neither fault: it is written to in C, by whichever thread it is. It
+only wakes, though: full of one signal it takes no other. Which signals came is noted by their handlers,
+which the main thread has run before it goes on.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import select
 import signal
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Self
 
 
@@ -23,13 +26,14 @@ class Signals:
 
     def __init__(self, numbers: Iterable[signal.Signals]) -> None:
         self._numbers = tuple(numbers)
+        self._came: set[int] = set()
 
     def __enter__(self) -> Self:
         self._reader, self._writer = socket.socketpair()
         for end in (self._reader, self._writer):
             end.settimeout(0)
         self._fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        self._handlers = {number: signal.signal(number, _nothing) for number in self._numbers}
+        self._handlers = {number: signal.signal(number, self._note) for number in self._numbers}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -41,9 +45,13 @@ class Signals:
 
     def wait(self, seconds: float | None = None) -> frozenset[int]:
         """Wait for signals and return those that came since the last call; none when time is up."""
-        ready, _, _ = select.select([self._reader], [], [], seconds)
-        return frozenset(self._reader.recv(4096)).intersection(self._numbers) if ready else frozenset()
+        if not self._came:
+            select.select([self._reader], [], [], seconds)
+        with suppress(BlockingIOError):
+            while self._reader.recv(4096):
+                pass
+        came, self._came = self._came, set()
+        return frozenset(came)
 
-
-def _nothing(*_: object) -> None:
-    """Without a handler of Python's, the interpreter would not write to the descriptor."""
+    def _note(self, number: int, _: object) -> None:
+        self._came.add(number)

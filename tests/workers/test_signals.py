@@ -26,6 +26,10 @@ def test_what_comes_is_told_wherever_it_is_delivered_and_the_old_handler_comes_b
             os.kill(os.getpid(), signal.SIGUSR1)
         assert signals.wait() == {signal.SIGUSR1}
         assert signals.wait(0.01) == frozenset()
+        for _ in range(2000):
+            os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGUSR2)  # when the descriptor has no room for it
+        assert signals.wait() == {signal.SIGUSR1, signal.SIGUSR2}
     assert signal.getsignal(signal.SIGUSR1) == before
 
 
