@@ -34,7 +34,6 @@ class Disk:
 
     def __init__(self, root: Path, durability: Durability) -> None:
         self.root = root
-        self._prefix = f"{root}/"
         self.incoming = root / INCOMING
         self._full = durability is Durability.FULL
         self._data = durability is not Durability.NONE
@@ -118,7 +117,7 @@ class Disk:
         """Give a finished file a second name, the first one of ``wanted`` that is free; nothing of it is synced yet."""
         for file_id in wanted:
             with suppress(FileExistsError):
-                self._link(temporary, f"{self._prefix}{file_id}")
+                self._link(temporary, f"{self.root}/{file_id}")
                 return file_id
         raise StorageError("no free File ID for the instance")
 

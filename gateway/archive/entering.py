@@ -20,12 +20,8 @@ def add_new(db: sqlite3.Connection, head: Head, file_id: str, now: float) -> int
 
     That is nearly every instance that comes, and takes three statements.
     """
-    sop_class, uid, study_uid, series_uid = head.uids
-    found = db.execute(
-        _ADD_NEW,
-        (uid, sop_class, head.transfer_syntax_uid, file_id, head.size, head.dataset_offset,
-         head.of(Level.IMAGE).encode(implicit=False), series_uid, study_uid),
-    ).fetchall()  # fmt: skip
+    _, _, study_uid, series_uid = head.uids
+    found = db.execute(_ADD_NEW, (*_values(head, file_id), series_uid, study_uid)).fetchall()
     if not found:
         return None
     ((row, series),) = found
@@ -33,11 +29,18 @@ def add_new(db: sqlite3.Connection, head: Head, file_id: str, now: float) -> int
     return int(row)
 
 
-_ADD_NEW = """INSERT INTO instance
- (series, uid, sop_class, transfer_syntax, file_id, size, dataset_offset, enriched, attributes)
-SELECT series.id, ?1, ?2, ?3, ?4, ?5, ?6, 1, ?7 FROM series JOIN study ON study.id = series.study
+_COLUMNS = "uid, sop_class, transfer_syntax, file_id, size, dataset_offset, attributes"
+_ADD_NEW = f"""INSERT INTO instance ({_COLUMNS}, enriched, series)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, series.id FROM series JOIN study ON study.id = series.study
  WHERE series.uid = ?8 AND study.uid = ?9
 ON CONFLICT (uid) DO NOTHING RETURNING id, series"""
+
+
+def _values(head: Head, file_id: str) -> tuple[str | int | bytes, ...]:
+    """What stands in an instance's columns."""
+    sop_class, uid, *_ = head.uids
+    attributes = head.of(Level.IMAGE).encode(implicit=False)
+    return uid, sop_class, head.transfer_syntax_uid, file_id, head.size, head.dataset_offset, attributes
 
 
 def add_instance(db: sqlite3.Connection, head: Head, file_id: str, now: float, *, row: int | None = None) -> int:
@@ -46,15 +49,13 @@ def add_instance(db: sqlite3.Connection, head: Head, file_id: str, now: float, *
     Args:
         row: the number it had before it was lost.
     """
-    sop_class, uid, study_uid, series_uid = head.uids
+    _, uid, study_uid, series_uid = head.uids
     _bury(db, uid)
     series = rows.known_series(db, series_uid, study_uid) or _add_series(db, head, now)
     ((made,),) = db.execute(
-        "INSERT INTO instance (id, series, uid, sop_class, transfer_syntax, file_id, size, dataset_offset, enriched,"
-        " attributes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?) RETURNING id",
-        (row, series, uid, sop_class, head.transfer_syntax_uid, file_id, head.size, head.dataset_offset,
-         head.of(Level.IMAGE).encode(implicit=False)),
-    ).fetchall()  # fmt: skip
+        f"INSERT INTO instance ({_COLUMNS}, enriched, series, id) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?) RETURNING id",
+        (*_values(head, file_id), series, row),
+    ).fetchall()
     rows.count_one(db, series, now)
     return int(made)
 

@@ -76,12 +76,16 @@ class Incoming:
         """Remove a file that is not needed after all, at once: it may be a large one."""
         _removed(path, fd)
 
+    def clear(self) -> None:
+        """Remove the names that are given up now, however long that takes."""
+        self._clear(self._done)
+
     def rest(self) -> None:
         """What can be done while nobody waits: remove what is given up, and make a file for one that was taken."""
         if self._is_slow and not self._closed:
             self._leave_to_thread()
             return
-        self._clear(self._done)
+        self.clear()
         if self._taken and len(self._ready) < _READY and not self._closed:
             self._taken = False
             with suppress(OSError):  # the next one to ask is told by itself
@@ -95,9 +99,12 @@ class Incoming:
 
     @staticmethod
     def _clear(files: deque[tuple[str, int]]) -> None:
-        with suppress(IndexError):  # another thread may be clearing, too
-            while True:
-                _removed(*files.popleft())
+        while files:
+            try:
+                one = files.popleft()
+            except IndexError:
+                return  # another thread is clearing, too
+            _removed(*one)
 
     def _leave_to_thread(self) -> None:
         with self._changed:
@@ -112,7 +119,7 @@ class Incoming:
                 self._changed.wait_for(lambda: self._closed or (self._is_slow and self._has_work))
                 if self._closed:
                     return
-            self._clear(self._done)
+            self.clear()
             try:
                 while self._is_slow and len(self._ready) < _READY:
                     self._ready.append(self._make())

@@ -99,11 +99,13 @@ class Index:
         return Writing(self, visible=visible, synced=synced)
 
     def sync_log(self) -> None:
-        """Make durable what was committed so far, unsynced commits included; SQLite syncs the rest at a checkpoint.
+        """Make durable what was committed so far, unsynced commits included, where the durability asks for it.
 
         Raises:
             OSError: the disk refuses.
         """
+        if self.durability is not Durability.FULL:
+            return
         with suppress(FileNotFoundError):  # the last connection is closed, and the log checkpointed
             fd = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
             try:

@@ -237,7 +237,7 @@ class LocalArchive:
         Raises:
             StorageError: index or disk cannot be read or written.
         """
-        self.rest()
+        self._incoming.clear()  # a second name is the sign of a store under way
         self.sync(reread=repair)
         verifier = Verifier(self._index, self._disk, self.dicomdir, quick=quick)
         try:

@@ -98,10 +98,11 @@ class Database:
         """The connection, for this thread alone until it is given back."""
         self._lock.acquire()
         try:
-            with _translated():
-                return self._open()
-        except BaseException:
+            return self._open()
+        except BaseException as error:
             self._lock.release()
+            if isinstance(error, sqlite3.Error):
+                raise _translation(error) from error
             raise
 
     def unlock(self) -> None:

@@ -85,6 +85,13 @@ def test_a_name_given_up_goes_and_its_file_is_closed(incoming: Incoming) -> None
     assert not _is_open(fd, path)
 
 
+def test_what_is_given_up_is_gone_when_it_is_asked_for(slow: Incoming) -> None:
+    path, fd = slow.take()
+    slow.give_up(path, fd)
+    slow.clear()
+    assert not Path(path).exists()
+
+
 def test_what_is_dropped_is_gone_at_once(incoming: Incoming, tmp_path: Path) -> None:
     path, fd = incoming.take()
     incoming.drop(path, fd)
