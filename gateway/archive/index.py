@@ -22,9 +22,12 @@ from gateway.archive import schema
 from gateway.errors import StorageError
 
 _POOLED = 8
-_CHECKPOINT_PAGES = 8192
-"""Pages in the log at which a commit brings them into the database by itself; before that :meth:`Index.checkpoint`
-does, beside the commits."""
+_PAGE = 2048
+"""Bytes of a page. A store changes some eight, all over the tables, and each goes into the log whole."""
+_CHECKPOINT_PAGES = (1 << 27) // _PAGE
+"""Pages in the log at which a commit brings them into the database by itself, for as long as that takes; before that
+:meth:`Index.checkpoint` does, beside the commits."""
+_CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
 
 
 class Durability(Enum):
@@ -73,7 +76,7 @@ class Index:
             self.unlock()
 
     def _create(self) -> None:
-        with self.read() as db:
+        with Reading(self, synced=True) as db:  # the journal's records mean this very index
             found: int = db.execute("PRAGMA user_version").fetchone()[0]
             if found > schema.VERSION:
                 raise StorageError(
@@ -86,14 +89,15 @@ class Index:
             db.execute("INSERT OR IGNORE INTO meta VALUES ('identity', ?)", (secrets.token_hex(16),))
 
     def read(self) -> Reading:
-        """A connection for reading, as a context manager."""
+        """A connection for reading, as a context manager; one that stores write with, whose pages are the newest."""
         return Reading(self)
 
     def write(self, *, visible: bool = True, synced: bool = True) -> Writing:
         """A transaction, committed (and synced, by the durability) when the block ends normally, else rolled back.
 
         Args:
-            visible: the change may alter an answer, so ``generation`` is raised.
+            visible: the change may alter an answer, so ``generation`` is raised; a new instance's row does that by
+                itself.
             synced: what is committed has to last by itself; a later synced commit brings out earlier ones, too.
         """
         return Writing(self, visible=visible, synced=synced)
@@ -114,9 +118,18 @@ class Index:
                 os.close(fd)
 
     def checkpoint(self) -> None:
-        """Bring the log's pages into the database, as far as no reader needs them there; writers go on meanwhile."""
+        """Bring the log's pages into the database, as far as no reader needs them there.
+
+        Writers go on meanwhile. Only for what they have written since do they wait, so that the log can begin anew
+        and does not grow for as long as they go on.
+        """
         with self.read() as db:
-            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            db.execute(_CHECKPOINT).fetchone()
+            self.lock()
+            try:
+                db.execute(_CHECKPOINT).fetchone()
+            finally:
+                self.unlock()
 
     @property
     def identity(self) -> bytes:
@@ -128,7 +141,7 @@ class Index:
     def generation(self) -> int:
         """A number that is another one after every visible change."""
         with self.read() as db:
-            return int(get_meta(db, "generation", 0))
+            return int(db.execute(_GENERATION).fetchone()[0])
 
     def close(self) -> None:
         """Close what this process has open."""
@@ -142,7 +155,7 @@ class Index:
                     os.close(self._turns)
                     self._turns = -1
 
-    def take(self, *, synced: bool = True) -> sqlite3.Connection:
+    def take(self, *, synced: bool) -> sqlite3.Connection:
         """A connection of this process, to be given back."""
         with self._guard:
             self._own()
@@ -163,7 +176,7 @@ class Index:
             os.close(self._turns)  # a lock through it would be the parent's, too
             self._turns = -1
 
-    def give(self, db: sqlite3.Connection, *, synced: bool = True) -> None:
+    def give(self, db: sqlite3.Connection, *, synced: bool) -> None:
         """Give a connection back."""
         with self._guard:
             if len(self._pools[synced]) < _POOLED:
@@ -174,6 +187,7 @@ class Index:
     def _connect(self, *, synced: bool) -> sqlite3.Connection:
         try:
             db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
+            db.execute(f"PRAGMA page_size={_PAGE}")  # of a new database; any other keeps its own
             db.execute("PRAGMA journal_mode=WAL")
             db.execute(f"PRAGMA synchronous={(_SYNCHRONOUS if synced else _LATER)[self.durability]}")
             db.execute("PRAGMA cache_size=-16384")
@@ -207,17 +221,18 @@ class Index:
 class Reading:
     """A connection for the length of a block; a generator would cost a store as much as a statement."""
 
-    __slots__ = ("_db", "_index")
+    __slots__ = ("_db", "_index", "_synced")
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index, *, synced: bool = False) -> None:
         self._index = index
+        self._synced = synced
 
     def __enter__(self) -> sqlite3.Connection:
-        self._db = self._index.take()
+        self._db = self._index.take(synced=self._synced)
         return self._db
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._index.give(self._db)
+        self._index.give(self._db, synced=self._synced)
         if isinstance(error, sqlite3.Error):
             raise StorageError(f"the index cannot be read: {error}") from error
 
@@ -293,18 +308,20 @@ def file_lock(path: Path, *, blocking: bool = True) -> Iterator[bool]:
         os.close(fd)
 
 
+_GENERATION = """SELECT coalesce((SELECT value FROM meta WHERE key = 'generation'), 0)
+ + coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'instance'), 0)"""
+"""Rows of instances are numbered without ever using a number twice, so each of them is a change counted already."""
+
+
 def get_meta(db: sqlite3.Connection, key: str, default: str | float) -> str | float:
     """A value of the table of single values."""
     row = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
     return default if row is None else row[0]
 
 
-def raise_generation(db: sqlite3.Connection) -> int:
-    """Count a visible change in the running transaction; the number it makes."""
-    ((generation,),) = db.execute(
-        "INSERT INTO meta VALUES ('generation', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1 RETURNING value"
-    ).fetchall()
-    return int(generation)
+def raise_generation(db: sqlite3.Connection) -> None:
+    """Count a visible change in the running transaction."""
+    db.execute("INSERT INTO meta VALUES ('generation', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1")
 
 
 def set_meta(db: sqlite3.Connection, key: str, value: str | float) -> None:

@@ -170,7 +170,7 @@ class Store:
     def _enter(self, placed: Placed, lost: str | None, body: Body | None) -> str | None:
         written = None
         try:
-            with self._index.write(synced=body is None) as db:
+            with self._index.write(visible=False, synced=body is None) as db:
                 row = add_new(db, placed.head, placed.file_id, self._clock())
                 before = stored_at(db, placed.sop_instance_uid) if row is None else None
                 if row is None and (before in {None, lost} or self._on_conflict is OnConflict.REPLACE):

@@ -1,0 +1,93 @@
+"""The index as a database: its log, its pages, and the number that tells of changes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.archive.index import Durability, Index, set_meta
+from gateway.archive.local import LocalArchive
+from gateway.archive.store import OnConflict
+from gateway.dicom.models import Level
+from gateway.dicom.status import Status
+from gateway.errors import StorageError
+
+Make = Callable[..., Any]
+Send = Callable[[LocalArchive, Any], int]
+
+
+class Busy(Index):
+    """One that somebody writes to before each turn that another one waits for."""
+
+    arrivals = 0
+
+    def lock(self) -> None:
+        if self.arrivals:
+            self.arrivals -= 1
+            write(self)
+        super().lock()
+
+
+def write(index: Index) -> None:
+    with index.write() as db:
+        for number in range(50):
+            set_meta(db, f"key {number}", "value" * 200)
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Busy]:
+    one = Busy(tmp_path / "index.sqlite", Durability.NONE)
+    one.create()
+    yield one
+    one.close()
+
+
+def test_the_log_begins_anew_while_others_go_on_writing(index: Busy) -> None:
+    log, sizes = index.path.with_name("index.sqlite-wal"), []
+    for _ in range(20):
+        write(index)
+        index.arrivals = 1
+        index.checkpoint()
+        assert index.arrivals == 0
+        sizes.append(log.stat().st_size)
+    assert len(set(sizes)) == 1
+
+
+def test_an_index_with_pages_of_another_size_is_used_as_it_is(tmp_path: Path, make: Make, store: Send) -> None:
+    path = tmp_path / "files.index" / "index.sqlite"
+    path.parent.mkdir()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA page_size=4096")
+        db.execute("PRAGMA journal_mode=WAL")
+    archive = LocalArchive(tmp_path / "files" / "DICOMDIR", durability=Durability.NONE)
+    archive.prepare()
+    assert store(archive, make()) == Status.SUCCESS
+    assert len(archive.listing()) == 1
+    archive.close()
+    assert path.read_bytes()[16:18] == (4096).to_bytes(2, "big")
+
+
+def test_the_generation_tells_of_what_is_stored_and_deleted(tmp_path: Path, make: Make, store: Send) -> None:
+    archive = LocalArchive(tmp_path / "files" / "DICOMDIR", durability=Durability.NONE, on_conflict=OnConflict.REPLACE)
+    archive.prepare()
+    seen = [archive.generation]
+    for made in (make(), make(number=2), make(number=2, PatientComments="other"), make(2)):
+        assert store(archive, made) == Status.SUCCESS
+        seen.append(archive.generation)
+    archive.delete(Level.IMAGE, "1.2.3.1.1.1.2")
+    seen.append(archive.generation)
+    assert store(archive, make(number=2)) == Status.SUCCESS
+    seen.append(archive.generation)
+    assert seen == sorted(set(seen))
+    archive.close()
+
+
+def test_what_cannot_be_written_changes_no_generation(index: Busy) -> None:
+    before = index.generation
+    with pytest.raises(StorageError), index.write() as db:
+        db.execute("INSERT INTO instance (series) VALUES (1)")
+    assert index.generation == before
