@@ -18,7 +18,7 @@ from statistics import median
 from time import perf_counter
 
 from bench import filesets
-from gateway.archive.index import Durability
+from gateway.archive.durability import Durability
 from gateway.archive.local import LocalArchive
 from gateway.dicom.attributes import Attributes
 from gateway.dicom.caller import Caller

@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from gateway.archive.index import Durability
+from gateway.archive.durability import Durability
 from gateway.archive.local import LocalArchive
 from gateway.errors import StorageError
 from gateway.logs import get_logger

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from gateway.archive import records
 from gateway.archive.canvas import Canvas
-from gateway.archive.index import get_meta, set_meta
+from gateway.archive.meta import get_meta, set_meta
 
 PARENTS = ("series", "study", "patient")
 """Tables of what has records without files, from the bottom."""

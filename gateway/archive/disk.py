@@ -13,8 +13,8 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
+from gateway.archive.durability import Durability
 from gateway.archive.fileid import BadFileID, resolve
-from gateway.archive.index import Durability
 from gateway.errors import StorageError
 
 INCOMING = ".incoming"

@@ -17,8 +17,9 @@ from itertools import islice
 
 from gateway.archive import fileid, rows, schema
 from gateway.archive.dicomdir import Dicomdir
-from gateway.archive.index import Index, get_meta, set_meta
+from gateway.archive.index import Index
 from gateway.archive.layout import Quarantined, Record
+from gateway.archive.meta import get_meta, set_meta
 from gateway.dicom import tags
 from gateway.dicom.attributes import Attributes, MalformedDataset
 from gateway.dicom.tags import tag_of

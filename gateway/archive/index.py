@@ -1,24 +1,22 @@
 """The index: one SQLite database in WAL mode that all workers and command line verbs share.
 
-Readers never wait. Writers take turns by a lock file, which the kernel releases when a process dies, so SQLite's
-polling for its own lock is never needed; each transaction that changes what a query may answer raises ``generation``.
-Connections are pooled by process: a forked worker opens its own.
+Readers never wait. Writers take turns, so SQLite's polling for its own lock is never needed; each transaction that
+changes what a query may answer raises ``generation``. Connections are pooled by process: a forked worker opens its own.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from enum import Enum
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from gateway.archive import schema
+from gateway.archive import meta, schema
+from gateway.archive.durability import Durability
+from gateway.archive.turns import Turn
 from gateway.errors import StorageError
 
 _POOLED = 8
@@ -28,19 +26,6 @@ _CHECKPOINT_PAGES = (1 << 27) // _PAGE
 """Pages in the log at which a commit brings them into the database by itself, for as long as that takes; before that
 :meth:`Index.checkpoint` does, beside the commits."""
 _CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
-
-
-class Durability(Enum):
-    """What an acknowledged C-STORE survives; ``archive.durability``."""
-
-    FULL = "full"
-    """A power cut: files, folders and index are synced before Success."""
-    DATA = "data"
-    """A kill; after a power cut the files' bytes are there, but folders and index may be some seconds old."""
-    NONE = "none"
-    """A kill; nothing is synced."""
-
-
 _SYNCHRONOUS = {Durability.FULL: "FULL", Durability.DATA: "NORMAL", Durability.NONE: "OFF"}
 _LATER = {**_SYNCHRONOUS, Durability.FULL: "NORMAL"}
 
@@ -57,9 +42,8 @@ class Index:
         self.durability = durability
         self._pools: dict[bool, list[sqlite3.Connection]] = {True: [], False: []}
         self._inherited: list[sqlite3.Connection] = []
-        self._turns = -1  # the lock file, open in this process
         self._pid = os.getpid()
-        self._turn = threading.Lock()
+        self.turn = Turn(path.with_name(path.name + ".lock"))
         self._guard = threading.Lock()
 
     def create(self) -> None:
@@ -69,11 +53,11 @@ class Index:
             StorageError: the database was written by a newer version.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.lock()
+        self.turn.take()
         try:
             self._create()
         finally:
-            self.unlock()
+            self.turn.give()
 
     def _create(self) -> None:
         with Reading(self, synced=True) as db:  # the journal's records mean this very index
@@ -125,23 +109,23 @@ class Index:
         """
         with self.read() as db:
             db.execute(_CHECKPOINT).fetchone()
-            self.lock()
+            self.turn.take()
             try:
                 db.execute(_CHECKPOINT).fetchone()
             finally:
-                self.unlock()
+                self.turn.give()
 
     @property
     def identity(self) -> bytes:
         """16 bytes that tell this index from any other, such as the one before it was lost."""
         with self.read() as db:
-            return bytes.fromhex(str(get_meta(db, "identity", "")))
+            return bytes.fromhex(str(meta.get_meta(db, "identity", "")))
 
     @property
     def generation(self) -> int:
         """A number that is another one after every visible change."""
         with self.read() as db:
-            return int(db.execute(_GENERATION).fetchone()[0])
+            return meta.generation(db)
 
     def close(self) -> None:
         """Close what this process has open."""
@@ -151,9 +135,7 @@ class Index:
                     for db in pool:
                         db.close()
                     pool.clear()
-                if self._turns >= 0:
-                    os.close(self._turns)
-                    self._turns = -1
+                self.turn.close()
 
     def take(self, *, synced: bool) -> sqlite3.Connection:
         """A connection of this process, to be given back."""
@@ -172,9 +154,6 @@ class Index:
             self._inherited.extend(pool)
             pool.clear()
         self._pid = os.getpid()
-        if self._turns >= 0:
-            os.close(self._turns)  # a lock through it would be the parent's, too
-            self._turns = -1
 
     def give(self, db: sqlite3.Connection, *, synced: bool) -> None:
         """Give a connection back."""
@@ -196,26 +175,6 @@ class Index:
         except sqlite3.Error as error:
             raise StorageError(f"the index cannot be opened: {error}") from error
         return db
-
-    def lock(self) -> None:
-        """Wait for the turn to write, among threads and among processes."""
-        self._turn.acquire()
-        try:
-            with self._guard:
-                self._own()
-                if self._turns < 0:
-                    self._turns = _open_lock(self.path.with_name(self.path.name + ".lock"))
-            fcntl.flock(self._turns, fcntl.LOCK_EX)
-        except BaseException:
-            self._turn.release()
-            raise
-
-    def unlock(self) -> None:
-        """End the turn to write."""
-        try:
-            fcntl.flock(self._turns, fcntl.LOCK_UN)
-        finally:
-            self._turn.release()
 
 
 class Reading:
@@ -248,7 +207,7 @@ class Writing:
         self._synced = synced
 
     def __enter__(self) -> sqlite3.Connection:
-        self._index.lock()
+        self._index.turn.take()
         try:
             self._db = self._index.take(synced=self._synced)
             try:
@@ -257,7 +216,7 @@ class Writing:
                 self._index.give(self._db, synced=self._synced)
                 raise StorageError(f"the index cannot be written: {error}") from error
         except BaseException:
-            self._index.unlock()
+            self._index.turn.give()
             raise
         return self._db
 
@@ -274,7 +233,7 @@ class Writing:
 
     def _commit(self) -> None:
         if self._visible:
-            raise_generation(self._db)
+            meta.raise_generation(self._db)
         self._db.execute("COMMIT")
 
     def _end(self) -> None:
@@ -283,47 +242,4 @@ class Writing:
                 self._db.execute("ROLLBACK")
         finally:
             self._index.give(self._db, synced=self._synced)
-            self._index.unlock()
-
-
-def _open_lock(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        raise StorageError(f"the lock file cannot be opened: {error.strerror}") from error
-
-
-@contextmanager
-def file_lock(path: Path, *, blocking: bool = True) -> Iterator[bool]:
-    """Hold an exclusive lock on a file, made when missing; yields whether it was got."""
-    fd = _open_lock(path)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(fd)
-
-
-_GENERATION = """SELECT coalesce((SELECT value FROM meta WHERE key = 'generation'), 0)
- + coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'instance'), 0)"""
-"""Rows of instances are numbered without ever using a number twice, so each of them is a change counted already."""
-
-
-def get_meta(db: sqlite3.Connection, key: str, default: str | float) -> str | float:
-    """A value of the table of single values."""
-    row = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-    return default if row is None else row[0]
-
-
-def raise_generation(db: sqlite3.Connection) -> None:
-    """Count a visible change in the running transaction."""
-    db.execute("INSERT INTO meta VALUES ('generation', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1")
-
-
-def set_meta(db: sqlite3.Connection, key: str, value: str | float) -> None:
-    """Set a value of the table of single values."""
-    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+            self._index.turn.give()

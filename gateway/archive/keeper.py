@@ -17,8 +17,10 @@ from datetime import timedelta
 
 from gateway.archive.delete import deleted_since
 from gateway.archive.enrich import enrich
-from gateway.archive.index import Index, file_lock, get_meta, set_meta
+from gateway.archive.index import Index
+from gateway.archive.meta import get_meta, set_meta
 from gateway.archive.publish import Publisher, signature_of
+from gateway.archive.turns import file_lock
 from gateway.errors import StorageError
 from gateway.logs import get_logger
 

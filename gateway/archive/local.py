@@ -11,11 +11,13 @@ from gateway import metrics
 from gateway.archive import delete, exchange, find, importer, lookup, recovery, report
 from gateway.archive.delete import Deleted
 from gateway.archive.disk import Disk
+from gateway.archive.durability import Durability
 from gateway.archive.exchange import Change, Exchange
 from gateway.archive.incoming import Incoming
-from gateway.archive.index import Durability, Index, get_meta, set_meta
+from gateway.archive.index import Index
 from gateway.archive.journal import Journal
 from gateway.archive.keeper import Keeper
+from gateway.archive.meta import get_meta, set_meta
 from gateway.archive.publish import Publisher
 from gateway.archive.retain import Committed, Doomed, Policy, choose, nowhere
 from gateway.archive.store import OnConflict, Store

@@ -32,9 +32,11 @@ from gateway.archive.canvas import Canvas
 from gateway.archive.dicomdir import Dicomdir
 from gateway.archive.directorybytes import NotADicomdir
 from gateway.archive.disk import Disk
-from gateway.archive.index import Index, file_lock, get_meta, set_meta
+from gateway.archive.index import Index
+from gateway.archive.meta import get_meta, set_meta
 from gateway.archive.renew import any_retired
 from gateway.archive.rewrite import rewritten
+from gateway.archive.turns import file_lock
 from gateway.errors import StorageError
 from gateway.logs import get_logger
 

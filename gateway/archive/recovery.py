@@ -22,8 +22,9 @@ from gateway.archive.disk import Disk
 from gateway.archive.entering import add_instance, stored_at
 from gateway.archive.heads import read_head
 from gateway.archive.incoming import Incoming
-from gateway.archive.index import Index, file_lock
+from gateway.archive.index import Index
 from gateway.archive.runs import Entry
+from gateway.archive.turns import file_lock
 from gateway.errors import BadInstance, StorageError
 from gateway.logs import get_logger
 

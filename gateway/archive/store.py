@@ -15,16 +15,16 @@ from contextlib import suppress
 from enum import Enum
 from functools import cache
 from itertools import chain
-from pathlib import Path
 from typing import NamedTuple
 
 from prometheus_client import Counter
 
 from gateway import metrics
 from gateway.archive import fileid
+from gateway.archive.comparing import There, compared
 from gateway.archive.disk import Disk
 from gateway.archive.entering import add_instance, add_new, stored_at
-from gateway.archive.heads import Head, Meta, head_of, read_head
+from gateway.archive.heads import Head, Meta, head_of
 from gateway.archive.incoming import Incoming
 from gateway.archive.index import Index
 from gateway.archive.journal import LONGEST, Journal, JournalFull
@@ -32,11 +32,10 @@ from gateway.archive.runs import Body
 from gateway.dicom.part10 import file_head
 from gateway.dicom.status import Status
 from gateway.dimse.ports import StoreRequest
-from gateway.errors import BadInstance, Refused, StorageError
+from gateway.errors import Refused, StorageError
 from gateway.logs import get_logger
 
 _log = get_logger("archive")
-_BLOCK = 1 << 20
 
 
 class OnConflict(Enum):
@@ -113,15 +112,15 @@ class Store:
         candidates = fileid.candidates(*uids[2:], uids[1])
         first = next(candidates)
         before, is_free = self._look_up(uids[1], first)
-        there = _compared(self._disk.root / before, head, fd) if before is not None else None
-        if there is _There.SAME:
+        there = compared(self._disk.root / before, head, fd) if before is not None else None
+        if there is There.SAME:
             _counted("identical").inc()
             return Status.SUCCESS
-        if there is _There.OTHER and self._on_conflict is OnConflict.KEEP:
+        if there is There.OTHER and self._on_conflict is OnConflict.KEEP:
             return self._conflict(uids[1], "kept")
         others = self._free(candidates)
         file_id = self._disk.place(path, chain((first,), others) if is_free else others)
-        return self._commit(Placed(head, uids[1], file_id, fd), lost=before if there is _There.LOST else None)
+        return self._commit(Placed(head, uids[1], file_id, fd), lost=before if there is There.LOST else None)
 
     def _look_up(self, uid: str, file_id: str) -> tuple[str | None, bool]:
         """The File ID of an instance that is here already, and whether no deletion is going to unlink another."""
@@ -189,11 +188,11 @@ class Store:
         Raises:
             StorageError: the other's was deleted since; nothing is here, and the sender is to send again.
         """
-        there = _compared(self._disk.root / before, placed.head, placed.fd)
+        there = compared(self._disk.root / before, placed.head, placed.fd)
         self._disk.remove([placed.file_id])
-        if there is _There.LOST:
+        if there is There.LOST:
             raise StorageError("the instance was deleted while it was stored", hint="send it again")
-        return Status.SUCCESS if there is _There.SAME else self._conflict(placed.sop_instance_uid, "kept")
+        return Status.SUCCESS if there is There.SAME else self._conflict(placed.sop_instance_uid, "kept")
 
     def _conflict(self, uid: str, outcome: str) -> int:
         _counted(outcome).inc()
@@ -252,37 +251,6 @@ class IncomingFile:
         if self.fd >= 0:
             self._incoming.drop(self._path, self.fd)
             self.fd = -1
-
-
-class _There(Enum):
-    """What is stored under the UID of an instance that came."""
-
-    SAME = "same"
-    OTHER = "other"
-    LOST = "lost"
-
-
-def _compared(stored: Path, head: Head, fd: int) -> _There:
-    """Whether a stored file has the same data set, byte for byte, in the same transfer syntax."""
-    try:
-        other = read_head(stored)
-        file = os.open(stored, os.O_RDONLY)
-    except (BadInstance, FileNotFoundError):
-        return _There.LOST
-    if other.transfer_syntax_uid != head.transfer_syntax_uid or _length(other) != _length(head):
-        os.close(file)
-        return _There.OTHER
-    try:
-        shift = other.dataset_offset - head.dataset_offset
-        blocks = range(head.dataset_offset, head.size, _BLOCK)
-        same = all(os.pread(fd, _BLOCK, at) == os.pread(file, _BLOCK, at + shift) for at in blocks)
-    finally:
-        os.close(file)
-    return _There.SAME if same else _There.OTHER
-
-
-def _length(head: Head) -> int:
-    return head.size - head.dataset_offset
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.archive.index import Durability
+from gateway.archive.durability import Durability
 from gateway.archive.local import LocalArchive
 from gateway.archive.retain import Committed, Policy, Rule
 from gateway.archive.store import OnConflict

@@ -10,8 +10,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gateway.archive.index import file_lock
 from gateway.archive.local import LocalArchive
+from gateway.archive.turns import file_lock
 from gateway.audit.messages import Action, Code, Event, Outcome, Participant, QueryObject, Study
 from gateway.audit.trail import FileSink, Sink, Spool, SyslogSink, Trail, Written
 from gateway.config import Config

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.archive.index import Durability
+from gateway.archive.durability import Durability
 from gateway.archive.local import LocalArchive
 from gateway.dicom import encoding
 from gateway.dicom.attributes import Attributes, Element

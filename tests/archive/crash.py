@@ -18,7 +18,7 @@ from pathlib import Path
 
 from gateway.archive import publish
 from gateway.archive.dicomdir import Dicomdir
-from gateway.archive.index import Durability
+from gateway.archive.durability import Durability
 from gateway.archive.local import LocalArchive
 from gateway.dicom.models import Level
 from tests.archive.conftest import instance, send

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.archive.dicomdir import Dicomdir
-from gateway.archive.index import Durability
+from gateway.archive.durability import Durability
 from gateway.archive.local import LocalArchive
 from gateway.archive.runs import Entry, entries
 from gateway.archive.store import OnConflict

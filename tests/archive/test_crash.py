@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gateway.archive.index import Durability
+from gateway.archive.durability import Durability
 from gateway.archive.local import LocalArchive
 from gateway.archive.verify import Kind
 from gateway.dicom.models import Level

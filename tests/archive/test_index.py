@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
-from gateway.archive.index import Durability, Index, set_meta
+from gateway.archive.durability import Durability
+from gateway.archive.index import Index
 from gateway.archive.local import LocalArchive
+from gateway.archive.meta import set_meta
 from gateway.archive.store import OnConflict
+from gateway.archive.turns import Turn
 from gateway.dicom.models import Level
 from gateway.dicom.status import Status
 from gateway.errors import StorageError
@@ -20,16 +23,17 @@ Make = Callable[..., Any]
 Send = Callable[[LocalArchive, Any], int]
 
 
-class Busy(Index):
-    """One that somebody writes to before each turn that another one waits for."""
+class Outrun(Turn):
+    """A turn that others take first, each time once."""
 
-    arrivals = 0
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.others: list[Callable[[], None]] = []
 
-    def lock(self) -> None:
-        if self.arrivals:
-            self.arrivals -= 1
-            write(self)
-        super().lock()
+    def take(self) -> None:
+        if self.others:
+            self.others.pop()()
+        super().take()
 
 
 def write(index: Index) -> None:
@@ -39,20 +43,21 @@ def write(index: Index) -> None:
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> Iterator[Busy]:
-    one = Busy(tmp_path / "index.sqlite", Durability.NONE)
+def index(tmp_path: Path) -> Iterator[Index]:
+    one = Index(tmp_path / "index.sqlite", Durability.NONE)
     one.create()
     yield one
     one.close()
 
 
-def test_the_log_begins_anew_while_others_go_on_writing(index: Busy) -> None:
+def test_the_log_begins_anew_while_others_go_on_writing(index: Index) -> None:
     log, sizes = index.path.with_name("index.sqlite-wal"), []
+    index.turn = turn = Outrun(index.path.with_name("index.sqlite.lock"))
     for _ in range(20):
         write(index)
-        index.arrivals = 1
+        turn.others.append(lambda: write(index))
         index.checkpoint()
-        assert index.arrivals == 0
+        assert not turn.others
         sizes.append(log.stat().st_size)
     assert len(set(sizes)) == 1
 
@@ -86,7 +91,7 @@ def test_the_generation_tells_of_what_is_stored_and_deleted(tmp_path: Path, make
     archive.close()
 
 
-def test_what_cannot_be_written_changes_no_generation(index: Busy) -> None:
+def test_what_cannot_be_written_changes_no_generation(index: Index) -> None:
     before = index.generation
     with pytest.raises(StorageError), index.write() as db:
         db.execute("INSERT INTO instance (series) VALUES (1)")

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from gateway.archive import publish, records
 from gateway.archive.canvas import Canvas
 from gateway.archive.dicomdir import Dicomdir
-from gateway.archive.index import Durability
+from gateway.archive.durability import Durability
 from gateway.archive.local import LocalArchive
 from gateway.archive.store import OnConflict
 from gateway.dicom.attributes import Attributes

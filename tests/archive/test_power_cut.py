@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.archive.index import Durability
+from gateway.archive.durability import Durability
 from tests.archive.power_cut import JOURNAL, WORKS, Cut, Unavailable, cut
 
 ACKNOWLEDGED = {"store": 100, "delete": 25, "replace": 25, "reconcile": 8, "store and reconcile": 8}

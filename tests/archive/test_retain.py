@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.archive.index import Durability
+from gateway.archive.durability import Durability
 from gateway.archive.local import LocalArchive
 from gateway.archive.retain import Policy, Rule
 from gateway.cli import run

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from gateway import metrics
-from gateway.archive.index import Durability, file_lock
+from gateway.archive.durability import Durability
 from gateway.archive.local import LocalArchive
+from gateway.archive.turns import file_lock
 from gateway.daemon.everywhere import is_up
 from gateway.daemon.observing import Scrape, readiness
 from gateway.dicom.models import Level

@@ -10,7 +10,8 @@ import pytest
 
 from gateway import metrics
 from gateway.archive import rows
-from gateway.archive.index import Durability, Index
+from gateway.archive.durability import Durability
+from gateway.archive.index import Index
 from gateway.archive.local import LocalArchive, default_index
 from gateway.dicom import encoding, matching, tags
 from gateway.dicom.attributes import Attributes, Element, element_of

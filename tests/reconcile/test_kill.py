@@ -11,8 +11,8 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from gateway.archive.durability import Durability
 from gateway.archive.exchange import STAGING
-from gateway.archive.index import Durability
 from gateway.archive.local import LocalArchive
 from gateway.dicom.attributes import Attributes
 from gateway.reconcile.difference import StudyDifference
