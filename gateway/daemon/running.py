@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -24,10 +25,10 @@ _HTTP = "http"
 
 
 def serve(config: Config, *, announce: Callable[[Listeners], None]) -> int:
-    """Run until SIGTERM or SIGINT, then finish what is running and stop.
+    """Run until SIGTERM or SIGINT, then finish what is running and stop; for a process that ends behind it.
 
     Args:
-        announce: called once connections are accepted.
+        announce: called once connections are accepted and signals are taken.
 
     Returns:
         The exit status: 1 when workers kept dying.
@@ -36,6 +37,7 @@ def serve(config: Config, *, announce: Callable[[Listeners], None]) -> int:
         ConfigError: rules that cannot be parsed, a port in use.
         StorageError: the archive cannot be opened.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there are rules that could be read again
     logs.configure(config.logging.level.value, as_json=config.logging.format is LogFormat.JSON)
     share_arenas()
     listeners = Listeners.open(config)
@@ -47,6 +49,8 @@ def serve(config: Config, *, announce: Callable[[Listeners], None]) -> int:
             return 0
         return _supervise(config, listeners, count, announce)
     finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)  # it is ending, and its status says how
         listeners.close()
 
 
@@ -79,8 +83,8 @@ def _supervise(config: Config, listeners: Listeners, count: int, announce: Calla
             if name != _HTTP:
                 board.wipe(names.index(name))
 
-        announce(listeners)
-        return Supervisor(roles, on_death=on_death, on_stop=listeners.refuse).run()
+        told = partial(announce, listeners)
+        return Supervisor(roles, on_death=on_death, on_start=told, on_stop=listeners.refuse).run()
 
 
 def _nothing() -> None:

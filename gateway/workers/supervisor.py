@@ -36,12 +36,13 @@ class Supervisor:
     """Runs each of ``roles`` in a process of its own until SIGTERM or SIGINT.
 
     A role runs until it gets SIGTERM and then returns; it installs the handlers it wants, as none are inherited. SIGHUP
-    is passed on.
+    is passed on, and ignored by a role that has no handler for it, or none yet.
 
     Args:
         stop_seconds: how long the processes may take to end before they are killed.
         max_quick_deaths: how often in a row a role may die young before everything is given up.
         on_death: called with the role's name after its process has died.
+        on_start: called once, when all are there and signals are taken.
         on_stop: called once, before the processes are asked to end.
     """
 
@@ -52,12 +53,14 @@ class Supervisor:
         stop_seconds: float = 35.0,
         max_quick_deaths: int = 6,
         on_death: Callable[[str], None] | None = None,
+        on_start: Callable[[], None] | None = None,
         on_stop: Callable[[], None] | None = None,
     ) -> None:
         self._roles = dict(roles)
         self._stop_seconds = stop_seconds
         self._max_quick_deaths = max_quick_deaths
         self._on_death = on_death
+        self._on_start = on_start
         self._on_stop = on_stop
         self._children = {name: _Child(name) for name in roles}
 
@@ -67,10 +70,14 @@ class Supervisor:
         try:
             for child in self._children.values():
                 self._fork(child, mask)
+            if self._on_start:
+                self._on_start()
             status = self._watch(mask)
             self._end()
             return status
         finally:
+            while signal.sigtimedwait(_SIGNALS, 0):
+                pass  # asked twice to stop is asked once: what came meanwhile would end the process when it is let in
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _fork(self, child: _Child, mask: set[int | signal.Signals]) -> None:
@@ -152,7 +159,7 @@ def _become(role: Callable[[], None], parent: int, mask: set[int | signal.Signal
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() == parent:
             for number in _SIGNALS - {signal.SIGCHLD}:
-                signal.signal(number, signal.SIG_DFL)
+                signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             role()
             status = 0

@@ -33,8 +33,11 @@ def main() -> int:
     folder, count = Path(sys.argv[1]), int(sys.argv[2])
     board = Board(count)
     with listen("127.0.0.1", 0) as listener:
-        sys.stdout.write(f"{listener.getsockname()[1]}\n")
-        sys.stdout.flush()
+
+        def started() -> None:
+            os.kill(os.getpid(), signal.SIGHUP)  # it is taken from now on, and passed on
+            sys.stdout.write(f"{listener.getsockname()[1]}\n")
+            sys.stdout.flush()
 
         def worker(slot: int) -> Callable[[], None]:
             def run() -> None:
@@ -54,7 +57,13 @@ def main() -> int:
             return run
 
         roles = {f"worker-{slot}": worker(slot) for slot in range(count)}
-        return Supervisor(roles, on_death=lambda name: board.wipe(int(name[-1]))).run()
+
+        def stopping() -> None:
+            os.kill(os.getpid(), signal.SIGTERM)  # once more, as systemd and a supervisor may
+
+        return Supervisor(
+            roles, on_death=lambda name: board.wipe(int(name[-1])), on_start=started, on_stop=stopping
+        ).run()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 
 from gateway.workers.signals import Signals
 from tests.support.gateways import gateway
+from tests.support.waiting import wait_until
 
 
 def test_what_comes_is_told_wherever_it_is_delivered_and_the_old_handler_comes_back() -> None:
@@ -43,3 +44,13 @@ def test_signals_close_upon_another_do_not_keep_a_gateway_from_stopping(tmp_path
             os.killpg(running.process.pid, signal.SIGTERM)
         assert running.process.wait(30) == 0
         assert "killed: they did not end in time" not in running.text
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_gateway_that_is_told_twice_to_stop_says_that_it_stopped_well(tmp_path: Path, workers: int) -> None:
+    ae = {"title": "GATEWAY", "port": 0, "workers": workers}
+    with gateway(tmp_path / "gw", peers={}, ae=ae) as running:
+        os.kill(running.process.pid, signal.SIGTERM)
+        wait_until(lambda: "stopping" in running.text, "it begins to stop")
+        os.kill(running.process.pid, signal.SIGTERM)
+        assert running.process.wait(30) == 0
