@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
@@ -75,11 +76,12 @@ def _measure(stage: Stage, row: Row) -> Measured:
     archives = [(name, stage.peers[name], found.peers[name]) for name in row.against]
     archives.append(("ours", stage.ours[row.variant], found.ours))
     for turn in range(row.warm_up, stage.sizes.rounds if row.repeats else 1):
+        run = f"{turn + 2}.{sum(map(ord, row.name))}"
         for name, archive, figures in archives:
             if name in failures:
                 continue
             try:
-                figure = row.measure(stage, archive, f"{turn + 2}.{sum(map(ord, row.name))}")
+                figure = row.measure(stage, archive, run)
             except Exception as error:  # noqa: BLE001 - said in the table; the other rows go on
                 failures[name] = f"{type(error).__name__}: {error}"
                 continue
@@ -87,7 +89,9 @@ def _measure(stage: Stage, row: Row) -> Measured:
                 figures.append(figure)
         if row.limit and turn >= 0:
             found.limit.append(row.limit(stage))
-    return Measured(row, found.ours, found.peers, found.limit, failures)
+        if row.synced_limit and turn >= 0:
+            found.synced_limit.append(row.synced_limit(stage, run))
+    return replace(found, failures=failures)
 
 
 def main() -> int:

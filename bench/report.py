@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,6 +25,7 @@ class Measured:
     peers: Mapping[str, list[float]]
     limit: list[float]
     failures: Mapping[str, str]
+    synced_limit: list[float] = field(default_factory=list)
 
 
 def as_json(measured: Measured) -> dict[str, Any]:
@@ -37,7 +38,6 @@ def as_json(measured: Measured) -> dict[str, Any]:
         ratio = ours / max(peers.values()) if row.more else min(peers.values()) / ours
     elif ours is not None and row.unit == "MB":
         ratio = MEMORY_TARGET_MB / ours
-    share = median(measured.limit) / ours if measured.limit and ours else None
     return {
         "name": row.name,
         "work": row.work,
@@ -48,10 +48,15 @@ def as_json(measured: Measured) -> dict[str, Any]:
         "target": row.target,
         "met": None if ratio is None else ratio >= row.target,
         "rounds": len(measured.ours),
-        "limit": median(measured.limit) if measured.limit else None,
-        "share_of_limit": share,
+        **_limit("limit", measured.limit, ours),
+        **_limit("synced_limit", measured.synced_limit, ours),
         "failures": dict(measured.failures),
     }
+
+
+def _limit(name: str, values: list[float], ours: float | None) -> dict[str, float | None]:
+    limit = median(values) if values else None
+    return {name: limit, f"share_of_{name}": limit / ours if limit and ours else None}
 
 
 def machine() -> dict[str, Any]:
@@ -84,14 +89,18 @@ def write(path: Path, rows: list[dict[str, Any]], *, quick: bool) -> None:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows for people."""
-    lines = [f"{'':24}{'ours':>12}{'Orthanc':>12}{'dcmqrscp':>12}{'ratio':>8}{'target':>8}{'of limit':>10}"]
+    lines = [
+        f"{'':24}{'ours':>12}{'Orthanc':>12}{'dcmqrscp':>12}{'ratio':>8}{'target':>8}{'of limit':>10}{'of synced':>11}"
+    ]
     for row in rows:
         cells = [row["ours"], row["peers"].get("Orthanc"), row["peers"].get("dcmqrscp")]
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.1f}"
         mark = " " if row["met"] else "!"
-        share = "" if row["share_of_limit"] is None else f"{row['share_of_limit']:.0%}"
+        shares = ["" if row[key] is None else f"{row[key]:.0%}" for key in ("share_of_limit", "share_of_synced_limit")]
         figures = "".join(f"{_figure(cell, row['unit']):>12}" for cell in cells)
-        lines.append(f"{row['name']:24}{figures}{ratio:>8}{row['target']:>7g}{mark}{share:>10}")
+        lines.append(
+            f"{row['name']:24}{figures}{ratio:>8}{row['target']:>7g}{mark}{shares[0]:>10}{shares[1]:>11}".rstrip()
+        )
         lines += [f"    {name}: {why}" for name, why in row["failures"].items()]
     return "\n".join(lines)
 

@@ -58,6 +58,7 @@ class Row:
         more: whether more is better.
         repeats: whether it can be done more than once.
         limit: measures the same bytes over a bare socket.
+        synced_limit: the same, each instance synced in a file of its own before the next one comes.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Row:
     more: bool = False
     repeats: bool = True
     limit: Callable[[Stage], float] | None = None
+    synced_limit: Callable[[Stage, str], float] | None = None
 
     @property
     def warm_up(self) -> int:
@@ -173,13 +175,20 @@ def _get(stage: Stage, archive: Archive, _: str) -> float:
     return get(archive, CT_STUDY, stage.sizes.cts)
 
 
+def _new_cts(stage: Stage, run: str) -> Study:
+    return renewed(stage.cts, run)
+
+
+def _new_small(stage: Stage, run: str) -> Study:
+    return small_study_list(Path(stage.cts.instances[0].path), stage.sizes.small, run)
+
+
 def _store_cts(stage: Stage, archive: Archive, run: str) -> float:
-    return _store(archive, renewed(stage.cts, run))
+    return _store(archive, _new_cts(stage, run))
 
 
 def _store_small(stage: Stage, archive: Archive, run: str) -> float:
-    pixels = Path(stage.cts.instances[0].path)
-    return _store(archive, small_study_list(pixels, stage.sizes.small, run))
+    return _store(archive, _new_small(stage, run))
 
 
 def _store(archive: Archive, study: Study) -> float:
@@ -212,6 +221,11 @@ def _ct_limit(stage: Stage) -> float:
     return limit.seconds(stage.cts)
 
 
+def _synced_limit(study: Callable[[Stage, str], Study], stage: Stage, run: str) -> float:
+    os.sync()
+    return limit.synced_seconds(study(stage, run), Path(stage.cts.instances[0].path).parent)
+
+
 def rows(sizes: Sizes) -> list[Row]:
     """All rows, those that only read first."""
     last = {"StudyInstanceUID": f"{ROOT}.2.{sizes.studies - 1}"}
@@ -239,9 +253,9 @@ def rows(sizes: Sizes) -> list[Row]:
             partial(_move, "NAGLE", NAGLE_STUDY, lambda _: nagle)),
         Row("get-500", f"C-GET of {sizes.cts} CTs of 512 KB", "s", 1.4, "plain", both, _get, limit=_ct_limit),
         Row("store-500", f"C-STORE of {sizes.cts} CTs of 512 KB, synced", "s", 3, "plain", both[:1], _store_cts,
-            limit=_ct_limit),
+            limit=_ct_limit, synced_limit=partial(_synced_limit, _new_cts)),
         Row("store-2000-small", f"C-STORE of {sizes.small} small instances, synced", "s", 2, "plain", both[:1],
-            _store_small),
+            _store_small, synced_limit=partial(_synced_limit, _new_small)),
         Row("store-500-unsynced", f"C-STORE of {sizes.cts} CTs of 512 KB, not synced", "s", 2.5, "unsynced", both[1:],
             _store_cts, limit=_ct_limit),
         Row("large-memory", f"one instance of {sizes.large >> 20} MB in and out, peak resident memory of a process",

@@ -10,6 +10,7 @@ import pytest
 from bench import report
 from bench.client import query
 from bench.data import CT_STUDY, FULL, QUICK, ct_study, pixel_file, small_studies
+from bench.limit import synced_seconds
 from bench.report import Measured
 from bench.rows import Row, rows
 from gateway.dicom.attributes import Attributes
@@ -22,10 +23,11 @@ def row(**values: object) -> Row:
 
 
 def test_a_time_is_compared_with_the_fastest_peer() -> None:
-    measured = Measured(row(), [1.0, 3.0, 2.0], {"Orthanc": [5.0, 4.0, 6.0], "dcmqrscp": [9.0]}, [0.5], {})
+    measured = Measured(row(), [1.0, 3.0, 2.0], {"Orthanc": [5.0, 4.0, 6.0], "dcmqrscp": [9.0]}, [0.5], {}, [1.5])
     found = report.as_json(measured)
     assert (found["ours"], found["peers"], found["ratio"]) == (2.0, {"Orthanc": 5.0, "dcmqrscp": 9.0}, 2.5)
     assert (found["met"], found["rounds"], found["share_of_limit"]) == (True, 3, 0.25)
+    assert (found["synced_limit"], found["share_of_synced_limit"]) == (1.5, 0.75)
 
 
 def test_a_rate_is_compared_with_the_fastest_peer() -> None:
@@ -60,6 +62,13 @@ def test_the_data_is_what_the_rows_say(tmp_path: Path) -> None:
     assert study.bytes > 2 * 512 * 512 * 2
     head = Attributes.decode(study.instances[0].head[:-12], implicit=False)
     assert head.text(0x0020000D) == CT_STUDY
+
+
+def test_what_a_disk_can_do_at_most_is_done_to_files(tmp_path: Path) -> None:
+    study = ct_study(pixel_file(tmp_path), 3)
+    assert synced_seconds(study, tmp_path) > 0
+    written = sorted(path.stat().st_size for path in tmp_path.glob("*/?"))
+    assert written == [len(one.head) + one.length for one in study.instances]
 
 
 def test_a_query_has_twelve_keys() -> None:
