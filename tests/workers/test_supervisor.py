@@ -105,7 +105,7 @@ def test_a_peer_has_no_more_associations_with_two_processes_than_with_one(tmp_pa
         for _ in range(4):
             with pytest.raises(UpstreamError, match="2/3/2"):
                 one.open("FEW")
-        stack.enter_context(one.open())  # others have room
+        wait_until(one.answers, "others have room, once those who were turned away have gone")
         victim = answered_by(first)
         os.kill(victim, signal.SIGKILL)
         wait_until(lambda: len(one.pids() - {victim}) == 2, "it is replaced")
