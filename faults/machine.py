@@ -17,7 +17,7 @@ from faults.kills import outgoing
 from faults.report import Report
 from faults.watch import FIND
 from faults.world import NEW, OLD, Broken, Outcome, question, require, told, verified
-from gateway.archive.index import Durability
+from gateway.archive.durability import Durability
 from gateway.dicom.attributes import Attributes
 from gateway.dimse.ports import Peer, Timeouts
 from gateway.dimse.requestor import connect

@@ -41,12 +41,18 @@ class RunningGateway:
         return self.process.text
 
     def http(self, path: str) -> tuple[int, str]:
-        """GET a path; status and body."""
+        """GET a path; status and body.
+
+        Raises:
+            AssertionError: nobody answers; with what the gateway has said.
+        """
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=30) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
+        except urllib.error.URLError as error:
+            raise AssertionError(f"{error.reason}; exit status {self.process.exit_status}\n{self.text}") from error
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of the samples of a metric that have these labels; 0 when there is none."""
