@@ -74,6 +74,7 @@ def _keep(listener: socket.socket, lengths: list[int], folder: Path) -> None:
             left = length
             while left > 0:
                 count = sock.recv_into(buffer[: min(left, len(buffer))])
+                assert count, "connection closed in the middle of an instance"
                 os.write(fd, buffer[:count])
                 left -= count
             os.fsync(fd)

@@ -23,6 +23,8 @@ from itertools import count
 from pathlib import Path
 from time import perf_counter
 
+from gateway.archive.turns import held
+
 _READY = 3
 _DONE = 64
 """Names left to be removed at most; beyond that whoever is done removes its own."""
@@ -173,12 +175,5 @@ def unheld(path: Path) -> Iterator[bool]:
     Raises:
         FileNotFoundError: it is gone.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        yield False
-    else:
-        yield True
-    finally:
-        os.close(fd)
+    with held(os.open(path, os.O_RDONLY | os.O_CLOEXEC), blocking=False) as free:
+        yield free

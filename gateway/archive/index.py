@@ -53,11 +53,8 @@ class Index:
             StorageError: the database was written by a newer version.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.turn.take()
-        try:
+        with self.turn:
             self._create()
-        finally:
-            self.turn.give()
 
     def _create(self) -> None:
         with Reading(self, synced=True) as db:  # the journal's records mean this very index
@@ -108,12 +105,11 @@ class Index:
         and does not grow for as long as they go on.
         """
         with self.read() as db:
-            db.execute(_CHECKPOINT).fetchone()
-            self.turn.take()
-            try:
+            (is_busy, _, _) = db.execute(_CHECKPOINT).fetchone()
+            if is_busy:
+                return  # another process is at it, and nobody is to wait for all of it
+            with self.turn:
                 db.execute(_CHECKPOINT).fetchone()
-            finally:
-                self.turn.give()
 
     @property
     def identity(self) -> bytes:
@@ -191,7 +187,10 @@ class Reading:
         return self._db
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._index.give(self._db, synced=self._synced)
+        if error is None:
+            self._index.give(self._db, synced=self._synced)
+        else:
+            self._db.close()  # a statement left in the middle would keep the next transaction from beginning
         if isinstance(error, sqlite3.Error):
             raise StorageError(f"the index cannot be read: {error}") from error
 

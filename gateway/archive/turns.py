@@ -53,6 +53,12 @@ class Turn:
         finally:
             self._threads.release()
 
+    def __enter__(self) -> None:
+        self.take()
+
+    def __exit__(self, *_: object) -> None:
+        self.give()
+
     def close(self) -> None:
         """Close what this process has open."""
         if self._fd >= 0:
@@ -70,7 +76,13 @@ def _open_lock(path: Path) -> int:
 @contextmanager
 def file_lock(path: Path, *, blocking: bool = True) -> Iterator[bool]:
     """Hold an exclusive lock on a file, made when missing; yields whether it was got."""
-    fd = _open_lock(path)
+    with held(_open_lock(path), blocking=blocking) as mine:
+        yield mine
+
+
+@contextmanager
+def held(fd: int, *, blocking: bool) -> Iterator[bool]:
+    """Hold an exclusive lock on an open file, and close it behind the block; yields whether the lock was got."""
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))

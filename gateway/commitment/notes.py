@@ -54,8 +54,10 @@ class RejectionLedger:
     def has(self, sop_instance_uid: str) -> bool:
         """Whether an instance is rejected."""
         with self._database.reading() as connection:
-            found = connection.execute("SELECT 1 FROM rejected WHERE sop_instance_uid = ?", (sop_instance_uid,))
-            return found.fetchone() is not None
+            row = connection.execute(
+                "SELECT 1 FROM rejected WHERE sop_instance_uid = ?", (sop_instance_uid,)
+            ).fetchone()
+        return row is not None
 
     def among(self, sop_instance_uids: Sequence[str]) -> frozenset[str]:
         """Which of these instances are rejected."""

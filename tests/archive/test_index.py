@@ -12,7 +12,7 @@ import pytest
 from gateway.archive.durability import Durability
 from gateway.archive.index import Index
 from gateway.archive.local import LocalArchive
-from gateway.archive.meta import set_meta
+from gateway.archive.meta import get_meta, set_meta
 from gateway.archive.store import OnConflict
 from gateway.archive.turns import Turn
 from gateway.dicom.models import Level
@@ -89,6 +89,26 @@ def test_the_generation_tells_of_what_is_stored_and_deleted(tmp_path: Path, make
     seen.append(archive.generation)
     assert seen == sorted(set(seen))
     archive.close()
+
+
+def break_off(index: Index) -> None:
+    with index.read() as db:
+        rows = db.execute("SELECT * FROM meta")
+        next(rows)
+        raise ValueError("broken")
+
+
+def test_a_query_that_broke_off_keeps_no_store_from_its_transaction(index: Index) -> None:
+    write(index)
+    with pytest.raises(ValueError, match="broken") as kept:
+        break_off(index)
+    with index.write() as db:  # so that what the query had begun to read is of before
+        set_meta(db, "one", 1)
+    with index.write(synced=False) as db:
+        set_meta(db, "two", 2)
+    with index.read() as db:
+        assert get_meta(db, "two", 0) == 2
+    assert kept.traceback  # and with it the statement
 
 
 def test_what_cannot_be_written_changes_no_generation(index: Index) -> None:
